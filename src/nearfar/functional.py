@@ -1,0 +1,299 @@
+"""The operators as functions; the layers of :mod:`nearfar.layers` hold their weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args, overload
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nearfar import pyramid
+from nearfar.errors import InputError
+from nearfar.grid import Grid, Padding, Window, base_grid
+from nearfar.pyramid import Pyramid, collapse, expand, resample
+from nearfar.scale_sets import ScaleSet
+
+__all__ = ["Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
+
+Reduce = Literal["max", "mean", "logsumexp"]
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+@overload
+def si_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = ...,
+    stride: int | Sequence[int] = ...,
+    padding: Padding = ...,
+    dilation: int | Sequence[int] = ...,
+    groups: int = ...,
+    *,
+    scales: ScaleSet = ...,
+    antialias: bool = ...,
+    reduce: Reduce = ...,
+    padding_mode: str = ...,
+    return_winner: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def si_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = ...,
+    stride: int | Sequence[int] = ...,
+    padding: Padding = ...,
+    dilation: int | Sequence[int] = ...,
+    groups: int = ...,
+    *,
+    scales: ScaleSet = ...,
+    antialias: bool = ...,
+    reduce: Reduce = ...,
+    padding_mode: str = ...,
+    return_winner: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def si_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    scales: ScaleSet = "octave",
+    antialias: bool = True,
+    reduce: Reduce = "max",
+    padding_mode: str = "zeros",
+    return_winner: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Scale-invariant convolution: one filter meets the input at several scales, the best stays.
+
+    .. math:: h = \\max_i T_i^{-1}\\bigl(W * T_i(x) + b\\bigr)
+
+    The output has the shape of the plain convolution's, and its sample (i, j) stands for the same
+    image point at every scale, whatever stride, padding, dilation and kernel.
+
+    Args:
+        x: ``[B, C_in, H, W]``.
+        weight: ``[C_out, C_in / groups, k_h, k_w]``, shared by all scales.
+        bias: ``[C_out]``.
+        stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``; they act alike at
+            every scale.
+        scales: at which scales the filter meets the input. At scale 2 the input is enlarged, so
+            the filter answers to patterns half as large.
+        antialias: average where a level is made smaller.
+        reduce: over the scales: ``max`` as in the paper, ``mean`` or ``logsumexp``.
+        padding_mode: ``zeros``, ``reflect``, ``replicate`` or ``circular``, at every scale.
+        return_winner: also return the index into ``scales`` that won at each output (``uint8``).
+
+    Returns:
+        ``[B, C_out, H', W']``, and with ``return_winner`` the winners, of the same shape.
+
+    Raises:
+        InputError: an argument does not fit, or the kernel is larger than the input at every scale.
+            Where it is larger at some scales only, these are left out with a warning.
+
+    Source: A. Akbari, "ImageNet Object Recognition with Scale-Invariant Deep Convolutional Neural
+    Network", eq. 3–5.
+    """
+    if reduce not in get_args(Reduce):
+        raise InputError(f"reduce must be one of {', '.join(get_args(Reduce))}, got {reduce!r}")
+    window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
+    seen = expand(x, scales, antialias=antialias)
+    fits = [min(_sizes(window, _grid(seen, i))) > 0 for i in range(len(seen))]
+    kept = [i for i, ok in enumerate(fits) if ok]
+    if len(kept) < len(fits) or min(_sizes(window, base_grid(*x.shape[-2:]))) < 1:
+        seen = _only(seen, kept, window)
+    answers = pyramid.map(_slide(weight, bias, window, groups, padding_mode), seen, window=window)
+    if not return_winner:
+        return collapse(answers, reduce)
+    out, winner = collapse(answers, reduce, return_winner=True)
+    if len(kept) < len(fits):
+        winner = torch.tensor(kept, dtype=torch.uint8, device=winner.device)[winner.long()]
+    return out, winner
+
+
+def pyramid_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    scales: ScaleSet = (1.0, 0.5, 0.25, 0.125),
+    antialias: bool = True,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Multi-scale features: the answers of one small set of filters at every scale, side by side.
+
+    .. math:: y = \\mathrm{concat}_i\\, T_i^{-1}\\bigl(W * T_i(x) + b\\bigr)
+
+    Args:
+        x: ``[B, C_in, H, W]``.
+        weight: ``[C, C_in / groups, k_h, k_w]``, shared by all S scales.
+        bias: ``[C]``.
+        stride, padding, dilation, groups, padding_mode, antialias: as in :func:`si_conv2d`.
+        scales: the scales seen, in the order of the output's channel blocks.
+
+    Returns:
+        ``[B, S · C, H', W']``, level-major.
+
+    Raises:
+        InputError: an argument does not fit, or the kernel is larger than the input at some scale
+            (a missing level would change the number of channels).
+
+    Source: "Convolution over a scale pyramid", §3 step 1: the scale axis sits in the channels.
+    """
+    window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
+    seen = expand(x, scales, antialias=antialias)
+    for scale, grid in zip(seen.scales, seen.grids, strict=True):
+        if grid is not None and min(_sizes(window, grid)) < 1:
+            raise InputError(
+                f"at scale {scale:g} the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the "
+                f"padded input ({tuple(x.shape[-2:])} at scale 1); use fewer levels, more padding or "
+                f"a larger input"
+            )
+
+    return collapse(pyramid.map(_slide(weight, bias, window, groups, padding_mode), seen, window=window), "concat")
+
+
+def scale_conv2d(
+    x: Pyramid,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    scale_padding: Literal["end", "valid"] = "end",
+    antialias: bool = True,
+    padding_mode: str = "zeros",
+) -> Pyramid:
+    """Filters that extend over K neighbouring levels and slide over scale as they do over place.
+
+    .. math:: y_s = \\sum_{k=0}^{K-1} W_k * \\mathrm{resample}(x_{s+k} \\to s) + b
+
+    Args:
+        x: pyramid of L levels, in the order in which the filter is to meet them (finest first is
+            the paper's picture).
+        weight: ``[C_out, C_in / groups, K, k_h, k_w]``.
+        bias: ``[C_out]``.
+        stride, padding, dilation, groups, padding_mode: as in :func:`si_conv2d`.
+        scale_padding: ``end`` keeps all L levels (levels beyond the last count as zero); ``valid``
+            keeps the L − K + 1 levels that see the whole filter.
+        antialias: average where a level is brought onto a coarser one.
+
+    Returns:
+        Pyramid of L or L − K + 1 levels.
+
+    Raises:
+        InputError: ``x`` is no pyramid with places, it has fewer than K levels under ``valid``, or
+            the kernel is larger than some level.
+
+    Source: "Convolution over a scale pyramid", §3 step 2, Fig. 5–7.
+    """
+    if not isinstance(x, Pyramid) or x.base is None:
+        raise InputError(
+            f"scale_conv2d takes a Pyramid of maps, got {type(x).__name__}; make one with "
+            f"nearfar.pyramid.expand(x, scales)"
+        )
+    if scale_padding not in ("end", "valid"):
+        raise InputError(f"scale_padding must be 'end' or 'valid', got {scale_padding!r}")
+    extent = int(weight.shape[2])
+    kept = len(x) if scale_padding == "end" else len(x) - extent + 1
+    if kept < 1:
+        raise InputError(
+            f"a filter over {extent} levels does not fit a pyramid of {len(x)}; give more scales, a "
+            f"smaller scale_extent, or scale_padding='end'"
+        )
+    window = Window.make((weight.shape[3], weight.shape[4]), stride, padding, dilation)
+    levels: list[Tensor] = []
+    grids: list[Grid] = []
+    for s in range(kept):
+        grid = x.grids[s]
+        assert grid is not None
+        if min(_sizes(window, grid)) < 1:
+            raise InputError(
+                f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than level {s} "
+                f"({tuple(x.levels[s].shape[-2:])}) with its padding; leave that scale out or pad more"
+            )
+        reach = min(extent, len(x) - s)
+        # One convolution over the stacked channels sums over k; grouped filters keep their groups.
+        parts = [
+            resample(x.levels[s + k], _grid(x, s + k), grid, antialias=antialias).unflatten(
+                1, (groups, -1)
+            )
+            for k in range(reach)
+        ]
+        stacked = torch.cat(parts, dim=2).flatten(1, 2)
+        flat = weight[:, :, :reach].transpose(1, 2).flatten(1, 2)
+        levels.append(_slide(flat, bias, window, groups, padding_mode)(stacked))
+        grids.append(window.apply(grid))
+    return Pyramid(tuple(levels), x.scales[:kept], tuple(grids), window.apply(x.base))
+
+
+def _slide(
+    weight: Tensor, bias: Tensor | None, window: Window, groups: int, padding_mode: str
+) -> Callable[[Tensor], Tensor]:
+    """The plain convolution as a function of one level."""
+
+    def convolve(level: Tensor) -> Tensor:
+        padded, rest = _pad(level, window, padding_mode)
+        return F.conv2d(padded, weight, bias, window.stride, rest, window.dilation, groups)
+
+    return convolve
+
+
+def _grid(x: Pyramid, i: int) -> Grid:
+    grid = x.grids[i]
+    assert grid is not None
+    return grid
+
+
+def _sizes(window: Window, grid: Grid) -> tuple[int, int]:
+    return window.output_size(grid[0].size, 0), window.output_size(grid[1].size, 1)
+
+
+def _only(seen: Pyramid, kept: list[int], window: Window) -> Pyramid:
+    """The levels on which the kernel fits, with a warning that names the others."""
+    assert seen.base is not None
+    left_out = [f"{s:g}" for i, s in enumerate(seen.scales) if i not in kept]
+    what = (
+        f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the padded input "
+        f"({seen.base[0].size}×{seen.base[1].size} at scale 1) at scale {', '.join(left_out)}"
+    )
+    if not kept or min(_sizes(window, seen.base)) < 1:
+        raise InputError(f"{what}: give a larger input, more padding, or other scales")
+    warnings.warn(f"{what}; left out", stacklevel=3)
+    return Pyramid(
+        tuple(seen.levels[i] for i in kept),
+        tuple(seen.scales[i] for i in kept),
+        tuple(seen.grids[i] for i in kept),
+        seen.base,
+    )
+
+
+def _pad(x: Tensor, window: Window, mode: str) -> tuple[Tensor, tuple[int, int]]:
+    """Pads ``x`` as far as the convolution itself cannot; returns what is left for it to pad."""
+    if mode not in _PADDING_MODES:
+        raise InputError(f"padding_mode must be one of {', '.join(_PADDING_MODES)}, got {mode!r}")
+    (top, bottom), (left, right) = window.padding
+    if mode == "zeros" and top == bottom and left == right:
+        return x, (top, left)
+    if mode == "zeros":
+        return F.pad(x, (left, right, top, bottom)), (0, 0)
+    limits = {"reflect": -1, "circular": 0}
+    if mode in limits and (
+        max(top, bottom) > x.shape[-2] + limits[mode] or max(left, right) > x.shape[-1] + limits[mode]
+    ):
+        raise InputError(
+            f"padding_mode={mode!r} cannot pad a level of {tuple(x.shape[-2:])} by "
+            f"{window.padding}; leave small scales out, or use 'zeros' or 'replicate'"
+        )
+    return F.pad(x, (left, right, top, bottom), mode=mode), (0, 0)

@@ -1,0 +1,124 @@
+"""ScaleConv2d: filters that extend over neighbouring scales and slide over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from nearfar.errors import InputError
+from nearfar.functional import scale_conv2d
+from nearfar.grid import Padding, Window
+from nearfar.pyramid import Pyramid
+
+__all__ = ["ScaleConv2d"]
+
+
+class ScaleConv2d(nn.Module):
+    """Pyramid layer, step 2: convolution over place *and* scale. Pyramid in, pyramid out.
+
+    .. math:: y_s = \\sum_{k=0}^{K-1} W_k * \\mathrm{resample}(x_{s+k} \\to s) + b
+
+    The same filter is applied at every level, so a pattern made of a large and a small part is
+    found at whatever level its size puts it; K = 1 is the plain convolution on every level.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device, dtype: as in ``torch.nn.Conv2d``, acting alike on every level.
+        scale_extent: K, how many neighbouring levels a filter sees.
+        scale_padding: ``end`` keeps all levels (those beyond the last count as zero); ``valid``
+            keeps the L − K + 1 levels that see the whole filter.
+        antialias: average where a level is brought onto a coarser one.
+
+    Shape:
+        Pyramid of L levels ``[B, C_in, H_s, W_s]`` → pyramid of L (or L − K + 1) levels
+        ``[B, C_out, H'_s, W'_s]``. ``weight`` is ``[C_out, C_in / groups, K, k_h, k_w]``.
+
+    Raises:
+        InputError: channels that ``groups`` does not divide, or numbers below 1.
+
+    Source: "Convolution over a scale pyramid", §3 step 2, Fig. 5–7.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        scale_extent: int = 2,
+        scale_padding: Literal["end", "valid"] = "end",
+        antialias: bool = True,
+    ) -> None:
+        super().__init__()
+        if min(in_channels, out_channels, groups, scale_extent) < 1:
+            raise InputError(
+                f"channels, groups and scale_extent must be at least 1, got in_channels="
+                f"{in_channels}, out_channels={out_channels}, groups={groups}, scale_extent={scale_extent}"
+            )
+        if in_channels % groups or out_channels % groups:
+            raise InputError(
+                f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+            )
+        window = Window.make(kernel_size, stride, padding, dilation)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = window.kernel
+        self.stride = window.stride
+        self.padding = padding
+        self.dilation = window.dilation
+        self.groups = groups
+        self.padding_mode = padding_mode
+        self.scale_extent = scale_extent
+        self.scale_padding: Literal["end", "valid"] = scale_padding
+        self.antialias = antialias
+        shape = (out_channels, in_channels // groups, scale_extent, *window.kernel)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The initialisation of ``torch.nn.Conv3d`` with the same number of inputs a filter."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Pyramid) -> Pyramid:
+        return scale_conv2d(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            scale_padding=self.scale_padding,
+            antialias=self.antialias,
+            padding_mode=self.padding_mode,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, bias={self.bias is not None}, "
+            f"padding_mode={self.padding_mode!r}, scale_extent={self.scale_extent}, "
+            f"scale_padding={self.scale_padding!r}, antialias={self.antialias}"
+        )

@@ -1,0 +1,128 @@
+"""A small three-stage CNN and its scale-aware twins, which differ from it in their layers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from timm.layers import ClassifierHead
+from timm.models import register_model
+from torch import Tensor, nn
+
+from nearfar.errors import InputError
+from nearfar.layers import PyramidConv2d, SIConv2d
+from nearfar.scale_sets import ScaleSet
+
+__all__ = ["SmallCNN", "cnn_small", "pyramid_cnn_small", "si_cnn_small"]
+
+
+class SmallCNN(nn.Module):
+    """Three stages of one 3×3 convolution and a ReLU, 2×2 max pooling between, global max pooling.
+
+    There is no normalisation: statistics gathered over one mixture of scales do not fit another,
+    and a shared net on a pyramid meets many. The global maximum makes the answer depend on what is
+    seen, not on how much empty canvas surrounds it.
+
+    Args:
+        num_classes: classes; 0 leaves the classifier out.
+        in_chans: channels of the image.
+        channels: channels of the three stages.
+        conv: makes each stage's convolution from ``(in, out, 3, padding=1)``; a sequence gives each
+            stage its own.
+
+    Shape:
+        ``[B, in_chans, H, W]`` → ``[B, num_classes]``, any H and W from 4.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_chans: int = 1,
+        channels: Sequence[int] = (16, 32, 64),
+        conv: Callable[..., nn.Module] | Sequence[Callable[..., nn.Module]] = nn.Conv2d,
+    ) -> None:
+        super().__init__()
+        makers = [conv] * len(channels) if callable(conv) else list(conv)
+        if len(makers) != len(channels):
+            raise InputError(
+                f"give one conv for all stages or one a stage, got {len(makers)} for {len(channels)}"
+            )
+        self.num_classes = num_classes
+        self.stage_channels = tuple(channels)
+        self.num_features = channels[-1]
+        self.pool = "max"
+        self.stem: nn.Module = nn.Identity()
+        self.stages = nn.ModuleList()
+        before = in_chans
+        for i, (maker, width) in enumerate(zip(makers, channels, strict=True)):
+            stage = nn.Sequential()
+            if i > 0:
+                stage.append(nn.MaxPool2d(2, ceil_mode=True))
+            stage.append(maker(before, width, 3, padding=1))
+            stage.append(nn.ReLU())
+            self.stages.append(stage)
+            before = width
+        self.feature_info = [
+            {"num_chs": width, "reduction": 2**i, "module": f"stages.{i}"}
+            for i, width in enumerate(channels)
+        ]
+        self.head = ClassifierHead(self.num_features, num_classes, pool_type=self.pool)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """MSR initialisation (He et al. 2015) of every convolution, zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        logits: Tensor = self.head(x, pre_logits=pre_logits)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def build(kwargs: dict[str, Any], **fixed: Any) -> SmallCNN:
+    """A :class:`SmallCNN` from the arguments that timm's ``create_model`` hands over."""
+    for ours in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        kwargs.pop(ours, None)
+    return SmallCNN(**fixed, **kwargs)
+
+
+@register_model
+def cnn_small(pretrained: bool = False, **kwargs: Any) -> SmallCNN:
+    """The plain net: 3×3 convolutions."""
+    return build(kwargs)
+
+
+@register_model
+def si_cnn_small(
+    pretrained: bool = False, scales: ScaleSet = "octave", antialias: bool = True, **kwargs: Any
+) -> SmallCNN:
+    """Every convolution an SI-layer; the parameters of the plain net exactly."""
+    return build(kwargs, conv=partial(SIConv2d, scales=scales, antialias=antialias))
+
+
+@register_model
+def pyramid_cnn_small(
+    pretrained: bool = False, levels: Sequence[int] = (4, 2, 2), **kwargs: Any
+) -> SmallCNN:
+    """Every convolution a pyramid layer, with 1/4, 1/2 and 1/2 of the convolution's parameters."""
+    return build(kwargs, conv=[partial(PyramidConv2d, levels=n) for n in levels])

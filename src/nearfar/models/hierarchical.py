@@ -1,0 +1,77 @@
+"""The whole network on a pyramid: one net, shared weights, an answer at every scale."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from timm.models import register_model
+from torch import Tensor, nn
+
+from nearfar import pyramid
+from nearfar.errors import InputError
+from nearfar.models.cnn_small import build
+from nearfar.pyramid import collapse, expand
+from nearfar.scale_sets import ScaleSet, as_scales
+
+__all__ = ["HierarchicalNet", "Vote", "hierarchical_cnn_small"]
+
+Vote = Literal["max", "mean", "logsumexp"]
+
+
+class HierarchicalNet(nn.Module):
+    """A classifier applied to the image at every scale; the scales' answers are combined.
+
+    .. math:: y = \\mathrm{collapse}_i\\; \\log \\mathrm{softmax}\\, f(T_i(x))
+
+    The answers are compared as log-probabilities. Raw logits are fixed only up to a constant an
+    image, so their maximum is also a maximum over chance: a level that sees nothing it knows can
+    still hold the largest number. Log-probabilities are all measured from zero.
+
+    Args:
+        net: the classifier, ``[B, C, H, W]`` at any H and W → ``[B, K]``.
+        scales: at which scales it meets the image.
+        vote: ``mean`` (the scales vote: a normalised product of their probabilities), ``max`` (the
+            surest scale decides, class by class), or ``logsumexp``.
+
+    Shape:
+        ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
+
+    Raises:
+        InputError: bad scales or ``vote``.
+
+    Source: C. Farabet et al. 2013 as discussed in "Convolution over a scale pyramid" §4; the
+    "hierarchical CNN" of A. Akbari, Table III.
+    """
+
+    def __init__(self, net: nn.Module, scales: ScaleSet = "octave", vote: Vote = "mean") -> None:
+        super().__init__()
+        if vote not in get_args(Vote):
+            raise InputError(f"vote must be one of {', '.join(get_args(Vote))}, got {vote!r}")
+        self.net = net
+        self.scales = as_scales(scales)
+        self.vote: Vote = vote
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.net.num_classes)  # type: ignore[arg-type]
+
+    def get_classifier(self) -> nn.Module:
+        return self.net.get_classifier()  # type: ignore[operator,no-any-return]
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.net.reset_classifier(num_classes, global_pool)  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        answers = pyramid.map(self.net, expand(x, self.scales))
+        return collapse(pyramid.map(lambda y: y.log_softmax(dim=-1), answers), self.vote)
+
+    def extra_repr(self) -> str:
+        return f"scales={self.scales}, vote={self.vote!r}"
+
+
+@register_model
+def hierarchical_cnn_small(
+    pretrained: bool = False, scales: ScaleSet = "octave", vote: Vote = "mean", **kwargs: Any
+) -> HierarchicalNet:
+    """The small CNN over a whole pyramid; the parameters of the plain net exactly."""
+    return HierarchicalNet(build(kwargs), scales, vote)

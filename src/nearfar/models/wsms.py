@@ -1,0 +1,169 @@
+"""WSMS-Net: one staged network at several scales in parallel, convolution weights shared."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal, get_args
+
+from timm.layers import ClassifierHead
+from timm.models import register_model
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from nearfar import pyramid
+from nearfar.errors import InputError
+from nearfar.models.cnn_small import build
+from nearfar.models.staged import StagedBackbone
+from nearfar.pyramid import Pyramid, collapse, expand
+
+__all__ = ["Integration", "WSMSNet", "wsms_cnn_small"]
+
+Integration = Literal["none", "conv1x1", "conv3x3"]
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+class WSMSNet(nn.Module):
+    """Weight-shared multi-stage network over a staged backbone.
+
+    .. math:: y = \\mathrm{head}\\Bigl(\\mathrm{integrate}\\bigl(\\mathrm{concat}_{s}\\;
+              B_{t-s+1} ∘ … ∘ B_1 (x_{1/2^{s-1}})\\bigr)\\Bigr)
+
+    Stage s meets the image at scale ``1 / 2^(s-1)`` with the first ``t - s + 1`` of the backbone's
+    ``t`` blocks, so that all stages end on maps of one size; these are concatenated and integrated.
+    The weights of the convolutions are *the same tensors* in every stage; normalisation layers are
+    each stage's own.
+
+    Args:
+        backbone: a staged network (:class:`nearfar.models.staged.StagedBackbone`); it becomes
+            stage 1 and is not copied.
+        stages: number of stages S, from 1 to the number of the backbone's blocks.
+        num_classes: classes; 0 leaves the classifier out.
+        integration: ``none``, or a ``conv1x1`` / ``conv3x3`` convolution with batch norm and ReLU.
+        channels: channels that leave the integration convolution (c in the paper).
+        share_weights: ``False`` gives every stage weights of its own: the paper's MS-Net.
+
+    Shape:
+        ``[B, C, H, W]`` → ``[B, num_classes]``.
+
+    Raises:
+        InputError: the backbone is not staged, or ``stages`` or ``integration`` do not fit.
+
+    Limits:
+        The stages are concatenated, not pooled: the classifier still has to learn each of them. A
+        thing at half the size excites stage 1 as it excited stage 2 before, in other channels; so
+        training at one scale teaches little about others.
+
+    Source: R. Takahashi, T. Matsubara, K. Uehara, "Scale-Invariant Recognition by Weight-Shared
+    CNNs in Parallel", §3, Fig. 2–3.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        stages: int = 3,
+        num_classes: int = 10,
+        integration: Integration = "conv1x1",
+        channels: int = 128,
+        *,
+        share_weights: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(backbone, StagedBackbone):
+            raise InputError(
+                f"WSMSNet needs a staged backbone with stem, stages, stage_channels and pool, got "
+                f"{type(backbone).__name__}; wrap it in a class that names its stages"
+            )
+        blocks = len(backbone.stages)
+        if not 1 <= stages <= blocks:
+            raise InputError(
+                f"stages must be from 1 to the backbone's {blocks} blocks, got {stages}"
+            )
+        if integration not in get_args(Integration) or channels < 1:
+            raise InputError(
+                f"integration must be one of {', '.join(get_args(Integration))} with channels >= 1, "
+                f"got {integration!r} with {channels}"
+            )
+        self.num_classes = num_classes
+        self.scales = tuple(0.5**s for s in range(stages))
+        self.towers = nn.ModuleList()
+        trunk = nn.ModuleList([backbone.stem, *backbone.stages])
+        for s in range(stages):
+            part = trunk[: blocks - s + 1]
+            if s == 0:
+                tower = part
+            elif share_weights:
+                tower = _copy_sharing(part)
+            else:
+                tower = copy.deepcopy(part)
+            self.towers.append(nn.Sequential(*tower))
+        if not share_weights:
+            for tower in self.towers[1:]:
+                _draw_again(tower)
+        width = sum(backbone.stage_channels[blocks - s - 1] for s in range(stages))
+        if integration == "none":
+            self.integration: nn.Module = nn.Identity()
+        else:
+            kernel = 1 if integration == "conv1x1" else 3
+            self.integration = nn.Sequential(
+                nn.Conv2d(width, channels, kernel, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            )
+            nn.init.kaiming_normal_(self.integration[0].weight, nonlinearity="relu")
+            width = channels
+        self.num_features = width
+        self.head = ClassifierHead(width, num_classes, pool_type=backbone.pool)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        seen = expand(x, self.scales)
+        towers = iter(self.towers)
+        answers = pyramid.map(lambda level: next(towers)(level), seen)
+        # Every tower ends on the first one's grid, except where odd sizes rounded differently.
+        first = Pyramid(answers.levels, answers.scales, answers.grids, answers.grids[0])
+        integrated: Tensor = self.integration(collapse(first, "concat"))
+        return integrated
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        logits: Tensor = self.head(x, pre_logits=pre_logits)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def _copy_sharing(module: nn.Module) -> Any:
+    """A copy whose normalisation layers are its own and whose other tensors are the original's."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        if not isinstance(part, _NORMS):
+            for tensor in (*part._parameters.values(), *part._buffers.values()):
+                if tensor is not None:
+                    memo[id(tensor)] = tensor
+    return copy.deepcopy(module, memo)
+
+
+def _draw_again(module: nn.Module) -> None:
+    """Fresh random weights, of the kind each convolution had (MSR)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+
+
+@register_model
+def wsms_cnn_small(
+    pretrained: bool = False,
+    stages: int = 3,
+    integration: Integration = "none",
+    num_classes: int = 10,
+    **kwargs: Any,
+) -> WSMSNet:
+    """The small CNN at scales 1, 1/2 and 1/4 in parallel."""
+    backbone = build(kwargs, num_classes=0)
+    return WSMSNet(backbone, stages, num_classes, integration)

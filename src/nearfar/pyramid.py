@@ -1,0 +1,330 @@
+"""The algebra: one map becomes a pyramid, one function acts on every level, the levels become one.
+
+==============================  =====================================================  ===========
+``expand(x, scales)``           one map → a pyramid: ``x`` seen at every scale          ``T_i``
+``map(f, pyramid)``             the *same* ``f`` (shared weights) on every level        ``W *``
+``collapse(pyramid, how)``      back to the base grid, then combined over the levels    ``T_i⁻¹``, pool
+==============================  =====================================================  ===========
+
+Every scale-aware network of this library is these three steps, and this is the only module that
+rescales maps. Where samples lie is the business of :mod:`nearfar.grid`, which also states the
+coordinate convention (pixel centres at ``i + ½``, that is ``align_corners=False``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast, get_args, overload
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nearfar.errors import InputError
+from nearfar.grid import Axis, Grid, Window, base_grid, level_size
+from nearfar.scale_sets import ScaleSet, as_scales
+
+__all__ = ["How", "Kernel", "Outside", "Pyramid", "collapse", "expand", "map", "resample"]
+
+How = Literal["max", "mean", "sum", "logsumexp", "concat"]
+Kernel = Literal["bilinear", "bicubic"]
+Outside = Literal["border", "zeros"]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A feature map seen at several scales.
+
+    Attributes:
+        levels: one tensor a level, ``[B, C, H_i, W_i]`` (or ``[C, H_i, W_i]``), or ``[B, K]`` once
+            a whole network has answered and no place is left.
+        scales: the scale of each level relative to the base: 0.5 is the image at half size.
+        grids: where each level's samples lie, in base pixels; ``None`` for levels without place.
+        base: the grid that :func:`collapse` returns to; ``None`` for levels without place.
+
+    Raises:
+        InputError: no level, or the fields' lengths or the levels' ranks differ.
+    """
+
+    levels: tuple[Tensor, ...]
+    scales: tuple[float, ...]
+    grids: tuple[Grid | None, ...]
+    base: Grid | None
+
+    def __post_init__(self) -> None:
+        counts = (len(self.levels), len(self.scales), len(self.grids))
+        if not self.levels or len(set(counts)) > 1:
+            raise InputError(
+                "a pyramid needs as many scales and grids as levels, and at least one, got "
+                f"{counts[0]} levels, {counts[1]} scales, {counts[2]} grids"
+            )
+        if len({level.dim() for level in self.levels}) > 1:
+            raise InputError(
+                "the levels of a pyramid must have the same number of dimensions, got shapes "
+                + ", ".join(str(tuple(level.shape)) for level in self.levels)
+            )
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __repr__(self) -> str:
+        seen = ", ".join(
+            f"{scale:g}: {'×'.join(str(n) for n in level.shape)}"
+            for scale, level in zip(self.scales, self.levels, strict=True)
+        )
+        return f"Pyramid({seen})"
+
+
+def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
+    """One map → a pyramid: ``x`` resized to each scale by bilinear interpolation.
+
+    A level at scale ``s`` has ``⌊s · size + ½⌋`` samples along each axis (see
+    :func:`nearfar.grid.level_size`). A level of the input's own size is the input itself, bit for
+    bit.
+
+    Args:
+        x: ``[B, C, H, W]`` or ``[C, H, W]``, floating point; any memory format.
+        scales: positive factors, or the name of a set.
+        antialias: widen the interpolation kernel where a level is smaller than the input, so that
+            detail too fine for the level is averaged away instead of folding into false patterns.
+
+    Raises:
+        InputError: wrong rank or dtype, bad scales, or a level that would have no sample.
+    """
+    values = as_scales(scales)
+    _check_map(x, "expand")
+    height, width = int(x.shape[-2]), int(x.shape[-1])
+    sizes = [(level_size(height, s), level_size(width, s)) for s in values]
+    for s, size in zip(values, sizes, strict=True):
+        if min(size) < 1:
+            raise InputError(
+                f"at scale {s:g} an input of {height}×{width} has no sample left; leave that scale "
+                f"out or give a larger input"
+            )
+    return Pyramid(
+        levels=tuple(_resize(x, size, antialias) for size in sizes),
+        scales=values,
+        grids=tuple((Axis.tiling(h, height), Axis.tiling(w, width)) for h, w in sizes),
+        base=base_grid(height, width),
+    )
+
+
+def map(f: Callable[[Tensor], Tensor], pyramid: Pyramid, *, window: Window | None = None) -> Pyramid:
+    """The same ``f`` on every level, with an account of where its outputs lie.
+
+    Args:
+        f: what to apply; one module for all levels means shared weights.
+        pyramid: levels to apply it to.
+        window: the sliding-window geometry of ``f`` (``Window.of(conv)``), so that outputs are
+            placed at their receptive fields' centres whatever the stride and padding. ``None``
+            says that the outputs of ``f`` share the stretch of image that its inputs cover: right
+            for pointwise functions, odd kernels with 'same' padding, and whole networks.
+
+    Returns:
+        The answers. Where ``f`` returns tensors of rank 2 (``[B, K]``: a network's logits), the
+        result has no place left and collapses without resizing.
+    """
+    levels = tuple(f(level) for level in pyramid.levels)
+    if levels[0].dim() < 3:
+        return Pyramid(levels, pyramid.scales, (None,) * len(levels), None)
+    base, grids = _placed(pyramid)
+    if window is not None:
+        moved = window.apply(base)
+        return Pyramid(levels, pyramid.scales, tuple(window.apply(g) for g in grids), moved)
+    # How much coarser than its input is what f returns? Read off the level that is nearest to the
+    # base; where the base is a level itself, as in most pyramids, that is exact.
+    nearest = min(range(len(grids)), key=lambda i: abs(grids[i][0].size - base[0].size))
+    shape = [
+        max(1, round(base[a].size * levels[nearest].shape[a - 2] / grids[nearest][a].size))
+        for a in (0, 1)
+    ]
+    return Pyramid(
+        levels,
+        pyramid.scales,
+        tuple(
+            (g[0].resized(int(y.shape[-2])), g[1].resized(int(y.shape[-1])))
+            for g, y in zip(grids, levels, strict=True)
+        ),
+        (base[0].resized(shape[0]), base[1].resized(shape[1])),
+    )
+
+
+@overload
+def collapse(
+    pyramid: Pyramid, how: How = ..., *, antialias: bool = ..., return_winner: Literal[False] = ...
+) -> Tensor: ...
+@overload
+def collapse(
+    pyramid: Pyramid, how: How = ..., *, antialias: bool = ..., return_winner: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+def collapse(
+    pyramid: Pyramid, how: How = "max", *, antialias: bool = False, return_winner: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """A pyramid → one map: every level back onto the base grid, then combined over the levels.
+
+    Args:
+        pyramid: what to combine.
+        how: ``max``, ``mean``, ``sum``, ``logsumexp`` over the levels, or ``concat`` along the
+            channels, level-major (all channels of the first level, then of the second …).
+        antialias: average, instead of sampling, where a level is finer than the base grid.
+        return_winner: with ``max`` only: also return which level won at every element.
+
+    Returns:
+        ``[B, C, H, W]`` on the base grid (``[B, K]`` for levels without place), and with
+        ``return_winner`` a ``uint8`` tensor of the same shape holding the winning level's index.
+        Ties go to the level that comes first, and so does the whole gradient there; NaN wins
+        over every number, so that it is not lost.
+
+    Raises:
+        InputError: unknown ``how``, ``return_winner`` without ``max``, or over 255 levels with it.
+    """
+    if how not in get_args(How):
+        raise InputError(f"how must be one of {', '.join(get_args(How))}, got {how!r}")
+    if return_winner and (how != "max" or len(pyramid) > 255):
+        raise InputError(
+            f"return_winner needs how='max' and at most 255 levels, got how={how!r} and "
+            f"{len(pyramid)} levels"
+        )
+    if pyramid.base is None:
+        levels = list(pyramid.levels)
+    else:
+        base, grids = _placed(pyramid)
+        levels = [
+            resample(level, grid, base, antialias=antialias)
+            for level, grid in zip(pyramid.levels, grids, strict=True)
+        ]
+    if how == "concat":
+        return torch.cat(levels, dim=1 if pyramid.base is None else -3)
+    if how == "max":
+        best, winner = _running_max(levels)
+        return (best, winner) if return_winner else best
+    if how == "logsumexp":
+        return torch.logsumexp(torch.stack(levels), dim=0)
+    total = levels[0]
+    for level in levels[1:]:
+        total = total + level
+    return total / len(levels) if how == "mean" else total
+
+
+def resample(
+    x: Tensor,
+    source: Grid,
+    target: Grid,
+    *,
+    antialias: bool = False,
+    kernel: Kernel = "bilinear",
+    outside: Outside = "border",
+) -> Tensor:
+    """Reads the map ``x``, whose samples lie on ``source``, at the samples of ``target``.
+
+    Separable linear interpolation at exact positions: no rounding to whole pixels. Between two
+    tilings of the same stretch (the usual case) it is ``torch.nn.functional.interpolate``; for all
+    other grids it is one small matrix an axis.
+
+    Args:
+        x: ``[..., H, W]`` with the sizes of ``source``.
+        source: where the samples of ``x`` lie.
+        target: where to read.
+        antialias: widen the kernel where ``target`` is coarser than ``source``.
+        kernel: ``bilinear`` (triangle) or ``bicubic`` (Keys, a = −½).
+        outside: what lies beyond the samples of ``source``: the nearest sample (``border``), or
+            nothing (``zeros``), which is how an image is laid on an empty canvas.
+
+    Raises:
+        InputError: the sizes of ``x`` are not those of ``source``.
+    """
+    if tuple(x.shape[-2:]) != (source[0].size, source[1].size):
+        raise InputError(
+            f"resample got a map of {tuple(x.shape[-2:])} for a source grid of "
+            f"{(source[0].size, source[1].size)} samples; give the grid that the map lies on"
+        )
+    if source == target and outside == "border":
+        return x
+    plain = kernel == "bilinear" and outside == "border"
+    if plain and all(axis.tiles for grid in (source, target) for axis in grid):
+        return _resize(x, (target[0].size, target[1].size), antialias)
+    rows = _weights(source[0], target[0], antialias, kernel, outside).to(x)
+    columns = _weights(source[1], target[1], antialias, kernel, outside).to(x)
+    moved = torch.matmul(torch.matmul(rows, x), columns.mT)
+    return moved.contiguous(memory_format=_memory_format(x))
+
+
+def _weights(
+    source: Axis, target: Axis, antialias: bool, kernel: Kernel, outside: Outside
+) -> Tensor:
+    """The ``[target.size, source.size]`` matrix that reads one axis at the other's positions."""
+    at = (target.start + target.step * torch.arange(target.size, dtype=torch.float64)) - source.start
+    at = at / source.step
+    if outside == "border":
+        at = at.clamp(0, source.size - 1)
+    width = max(1.0, target.step / source.step) if antialias else 1.0
+    profile = _triangle if kernel == "bilinear" else _keys
+    samples = torch.arange(source.size, dtype=torch.float64)
+    weights = profile((at[:, None] - samples) / width)
+    if outside == "border":
+        return weights / weights.sum(dim=1, keepdim=True)
+    # The samples beyond the ends exist and are zero, so they count in the normalisation.
+    reach = math.ceil(2 * width) + 1
+    lattice = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    return weights / profile(((at - at.floor())[:, None] - lattice) / width).sum(dim=1, keepdim=True)
+
+
+def _triangle(t: Tensor) -> Tensor:
+    return (1 - t.abs()).clamp(min=0)
+
+
+def _keys(t: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel with a = −½ (third-order accurate)."""
+    t = t.abs()
+    near = (1.5 * t - 2.5) * t * t + 1
+    far = ((-0.5 * t + 2.5) * t - 4) * t + 2
+    return torch.where(t < 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+
+
+def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
+    if (int(x.shape[-2]), int(x.shape[-1])) == size:
+        return x
+    if x.dim() == 3:
+        return _resize(x.unsqueeze(0), size, antialias).squeeze(0)
+    if x.shape[0] == 0 or x.shape[1] == 0:  # torch refuses to resize nothing
+        return x.new_empty((*x.shape[:2], *size)) + x.sum()
+    # Antialiasing does not exist in half precision on the CPU, and autocast does not know it.
+    exact = x.float() if antialias and x.dtype in (torch.float16, torch.bfloat16) else x
+    smaller = size[0] < x.shape[-2] or size[1] < x.shape[-1]
+    resized = F.interpolate(
+        exact, size=size, mode="bilinear", align_corners=False, antialias=antialias and smaller
+    )
+    return resized.to(x.dtype)
+
+
+def _running_max(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+    best = levels[0]
+    winner = torch.zeros_like(best, dtype=torch.uint8)
+    for i, level in enumerate(levels[1:], start=1):
+        better = (level > best) | level.isnan()
+        best = torch.where(better, level, best)
+        winner = winner.masked_fill(better, i)
+    return best, winner
+
+
+def _placed(pyramid: Pyramid) -> tuple[Grid, tuple[Grid, ...]]:
+    if pyramid.base is None or any(grid is None for grid in pyramid.grids):
+        raise InputError("these levels have no place in the image: they can only be collapsed")
+    return pyramid.base, cast("tuple[Grid, ...]", pyramid.grids)
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _check_map(x: Tensor, name: str) -> None:
+    if x.dim() not in (3, 4) or not x.is_floating_point():
+        raise InputError(
+            f"{name} needs a floating-point map [B, C, H, W] or [C, H, W], got shape "
+            f"{tuple(x.shape)} of {x.dtype}; add the missing axes with unsqueeze, or convert with "
+            f".float()"
+        )

@@ -1,0 +1,128 @@
+"""What a training run is made of, as plain data: what a recipe's YAML holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from nearfar.data import DataSpec, ScaleProtocol
+from nearfar.errors import InputError
+
+__all__ = ["FitSpec", "ModelSpec", "Recipe", "TrainerSpec"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which network.
+
+    Args:
+        name: a name from ``nearfar.list_models()`` or ``timm.list_models()``.
+        options: the model's own options, such as ``scales``.
+    """
+
+    name: str = "cnn_small"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """How long and how to train.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: learning rate (with ``onecycle``: its peak).
+        weight_decay: decay of all weights but biases and norms.
+        optimizer: any name that ``timm.optim`` knows.
+        schedule: ``onecycle`` (rise over the first 30 %, then fall to zero) or ``constant``.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    epochs: int = 15
+    batch_size: int = 64
+    lr: float = 0.01
+    weight_decay: float = 0.05
+    optimizer: str = "adamw"
+    schedule: Literal["onecycle", "constant"] = "onecycle"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0 or not self.weight_decay >= 0:
+            raise InputError(
+                f"fit needs epochs >= 1, batch_size >= 1, lr > 0 and weight_decay >= 0, got "
+                f"epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr}, "
+                f"weight_decay={self.weight_decay}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """On what to train; handed to ``lightning.Trainer`` as it is.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, …
+        devices: how many devices, or ``auto``.
+        num_nodes: how many machines.
+        strategy: ``auto``, ``ddp``, ``fsdp``, …
+        precision: ``32-true``, ``bf16-mixed``, …
+    """
+
+    accelerator: str = "cpu"
+    devices: int | str = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the outcome of a training run."""
+
+    model: ModelSpec
+    data: DataSpec
+    fit: FitSpec
+    seed: int
+    trainer: TrainerSpec
+
+    def as_dict(self) -> dict[str, Any]:
+        """As nested plain data, ready for JSON and YAML."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+    def as_yaml(self) -> str:
+        """As the configuration file of ``nearfar train``."""
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_dict(cls, given: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            InputError: a part is missing or has another form.
+        """
+        try:
+            data = dict(given["data"])
+            data["protocol"] = ScaleProtocol(**data["protocol"])
+            data["root"] = Path(data["root"]) if data["root"] else None
+            return cls(
+                ModelSpec(**given["model"]),
+                DataSpec(**data),
+                FitSpec(**given["fit"]),
+                int(given["seed"]),
+                TrainerSpec(**given["trainer"]),
+            )
+        except (KeyError, TypeError) as cause:
+            raise InputError(f"not a record of a nearfar training run: {cause}") from cause
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value

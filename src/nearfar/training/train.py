@@ -1,0 +1,183 @@
+"""``nearfar train``: one network under one recipe."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from nearfar.version import __version__
+from nearfar.atomic import make_folder, write_atomically
+from nearfar.data import DataSpec, ScaleData
+from nearfar.errors import InputError
+from nearfar.models import create_model
+from nearfar.progress import Progress, Step, silent
+from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record, save_checkpoint
+from nearfar.training.classifier import Classifier
+from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
+
+__all__ = ["WEIGHTS", "train"]
+
+#: Name of the weight file in a run's folder.
+WEIGHTS = "weights.safetensors"
+
+
+def train(
+    model: ModelSpec | None = None,
+    data: DataSpec | None = None,
+    fit: FitSpec | None = None,
+    trainer: TrainerSpec | None = None,
+    seed: int = 0,
+    out: Path = Path("runs/train"),
+    progress: Progress = silent,
+) -> Checkpoint:
+    """Trains one network and keeps the weights of its best epoch.
+
+    The best epoch is the one with the smallest loss on the validation images; no test image is
+    looked at. The folder ``out`` gets ``weights.safetensors`` (weights and record),
+    ``config.yaml`` (what reproduces the run), ``metrics.csv`` (a row an epoch) and
+    ``checkpoints/`` (Lightning's best and last). The same settings on the same machine give the
+    same weights, bit for bit.
+
+    A folder that already holds a finished run of the same settings is left as it is and its
+    network returned.
+
+    Args:
+        model: which network.
+        data: which images, at which scales.
+        fit: how long and how to train.
+        trainer: on what to train.
+        seed: of initial weights and the order of images.
+        out: folder to write.
+        progress: called after each epoch.
+
+    Returns:
+        The trained network with its record.
+
+    Raises:
+        InputError: settings that do not fit, missing data, or a finished run of other settings in
+            ``out``.
+    """
+    recipe = Recipe(
+        model or ModelSpec(), data or DataSpec(), fit or FitSpec(), seed, trainer or TrainerSpec()
+    )
+    if seed < 0:
+        raise InputError(f"seed must not be negative, got {seed}")
+    made_with = {"nearfar": __version__, "torch": torch.__version__}
+    if (out / WEIGHTS).exists():
+        record = read_record(out / WEIGHTS)
+        made_then = {key: record.get(key) for key in made_with}
+        if record["recipe"] == recipe.as_dict() and made_then == made_with:
+            return load_checkpoint(out / WEIGHTS)
+        raise InputError(
+            f"{out} holds a finished run of other settings (see {out / 'config.yaml'}); choose "
+            f"another folder with --out, or move that one away"
+        )
+    make_folder(out)
+    L.seed_everything(seed, workers=True, verbose=False)
+    images = ScaleData(recipe.data, recipe.fit.batch_size, seed)
+    network = create_model(
+        recipe.model.name,
+        num_classes=len(images.class_names),
+        in_chans=images.in_chans,
+        **recipe.model.options,
+    )
+    # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier = Classifier(network, recipe.fit, len(images.class_names))
+    best = _fit(classifier, images, recipe, out, progress)
+    write_atomically(out / "config.yaml", recipe.as_yaml())
+    save_checkpoint(
+        out / WEIGHTS,
+        network,
+        {
+            "recipe": recipe.as_dict(),
+            "in_chans": images.in_chans,
+            "class_names": list(images.class_names),
+            **made_with,
+            **best,
+        },
+    )
+    return load_checkpoint(out / WEIGHTS)
+
+
+def _fit(
+    classifier: Classifier, images: ScaleData, recipe: Recipe, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Trains, brings the best epoch's weights back, and says which epoch that was."""
+    keep = ModelCheckpoint(
+        dirpath=out / "checkpoints",
+        filename="best",
+        monitor="validation/loss",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    watch = _Watch(recipe, progress)
+    spec = recipe.trainer
+    with warnings.catch_warnings():
+        # In-memory batches need no worker processes.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")
+        trainer = L.Trainer(
+            accelerator=spec.accelerator,
+            devices=spec.devices,
+            num_nodes=spec.num_nodes,
+            strategy=spec.strategy,
+            precision=spec.precision,  # type: ignore[arg-type]
+            max_epochs=recipe.fit.epochs,
+            deterministic=True,
+            callbacks=[keep, watch],
+            logger=CSVLogger(out, name="", version=""),
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(classifier, datamodule=images)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if watch.best_epoch < 0:
+        raise InputError(
+            f"the loss of {recipe.model.name} was not a finite number in any epoch: training "
+            f"diverged; lower fit.lr (now {recipe.fit.lr})"
+        )
+    state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)
+    classifier.load_state_dict(state["state_dict"])
+    classifier.to("cpu")
+    return {
+        "best_epoch": watch.best_epoch + 1,
+        "validation_loss": watch.best_loss,
+        "validation_accuracy": watch.accuracy_then,
+    }
+
+
+class _Watch(Callback):
+    """Reports each epoch, and remembers the best one's figures."""
+
+    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+        self.recipe = recipe
+        self.progress = progress
+        self.best_epoch = -1
+        self.best_loss = math.inf
+        self.accuracy_then = 0.0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["validation/loss"])
+        accuracy = float(trainer.callback_metrics["validation/accuracy"])
+        if loss < self.best_loss:
+            self.best_epoch, self.best_loss = trainer.current_epoch, loss
+            self.accuracy_then = accuracy
+        self.progress(
+            Step(
+                f"training {self.recipe.model.name}",
+                trainer.current_epoch + 1,
+                self.recipe.fit.epochs,
+                f"validation {accuracy:.1%}",
+            )
+        )

@@ -159,7 +159,10 @@ def pyramid_conv2d(
                 f"a larger input"
             )
 
-    return collapse(pyramid.map(_slide(weight, bias, window, groups, padding_mode), seen, window=window), "concat")
+    return collapse(
+        pyramid.map(_slide(weight, bias, window, groups, padding_mode), seen, window=window),
+        "concat",
+    )
 
 
 def scale_conv2d(
@@ -221,13 +224,15 @@ def scale_conv2d(
         if min(_sizes(window, grid)) < 1:
             raise InputError(
                 f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than level {s} "
-                f"({tuple(x.levels[s].shape[-2:])}) with its padding; leave that scale out or pad more"
+                f"{tuple(x.levels[s].shape[-2:])} with its padding; leave that scale out or pad more"
             )
         reach = min(extent, len(x) - s)
         # One convolution over the stacked channels sums over k; grouped filters keep their groups.
         parts = [
-            resample(x.levels[s + k], _grid(x, s + k), grid, antialias=antialias).unflatten(
-                1, (groups, -1)
+            torch.unflatten(
+                resample(x.levels[s + k], _grid(x, s + k), grid, antialias=antialias),
+                1,
+                (groups, -1),
             )
             for k in range(reach)
         ]
@@ -290,7 +295,8 @@ def _pad(x: Tensor, window: Window, mode: str) -> tuple[Tensor, tuple[int, int]]
         return F.pad(x, (left, right, top, bottom)), (0, 0)
     limits = {"reflect": -1, "circular": 0}
     if mode in limits and (
-        max(top, bottom) > x.shape[-2] + limits[mode] or max(left, right) > x.shape[-1] + limits[mode]
+        max(top, bottom) > x.shape[-2] + limits[mode]
+        or max(left, right) > x.shape[-1] + limits[mode]
     ):
         raise InputError(
             f"padding_mode={mode!r} cannot pad a level of {tuple(x.shape[-2:])} by "

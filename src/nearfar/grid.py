@@ -152,5 +152,7 @@ def _pair(value: int | Sequence[int], name: str, least: int) -> tuple[int, int]:
     if len(pair) == 1:
         pair = pair * 2
     if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
-        raise InputError(f"{name} must be a whole number >= {least} or a pair of them, got {value!r}")
+        raise InputError(
+            f"{name} must be a whole number >= {least} or a pair of them, got {value!r}"
+        )
     return pair[0], pair[1]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args, overload
+from typing import Any, Literal, cast, get_args, overload
 
 import torch
 from torch import Tensor
@@ -111,7 +111,9 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
     )
 
 
-def map(f: Callable[[Tensor], Tensor], pyramid: Pyramid, *, window: Window | None = None) -> Pyramid:
+def map(
+    f: Callable[[Tensor], Tensor], pyramid: Pyramid, *, window: Window | None = None
+) -> Pyramid:
     """The same ``f`` on every level, with an account of where its outputs lie.
 
     Args:
@@ -198,7 +200,7 @@ def collapse(
     if how == "concat":
         return torch.cat(levels, dim=1 if pyramid.base is None else -3)
     if how == "max":
-        best, winner = _running_max(levels)
+        best, winner = _maximum(levels)
         return (best, winner) if return_winner else best
     if how == "logsumexp":
         return torch.logsumexp(torch.stack(levels), dim=0)
@@ -255,7 +257,9 @@ def _weights(
     source: Axis, target: Axis, antialias: bool, kernel: Kernel, outside: Outside
 ) -> Tensor:
     """The ``[target.size, source.size]`` matrix that reads one axis at the other's positions."""
-    at = (target.start + target.step * torch.arange(target.size, dtype=torch.float64)) - source.start
+    at = (
+        target.start + target.step * torch.arange(target.size, dtype=torch.float64)
+    ) - source.start
     at = at / source.step
     if outside == "border":
         at = at.clamp(0, source.size - 1)
@@ -268,7 +272,9 @@ def _weights(
     # The samples beyond the ends exist and are zero, so they count in the normalisation.
     reach = math.ceil(2 * width) + 1
     lattice = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    return weights / profile(((at - at.floor())[:, None] - lattice) / width).sum(dim=1, keepdim=True)
+    return weights / profile(((at - at.floor())[:, None] - lattice) / width).sum(
+        dim=1, keepdim=True
+    )
 
 
 def _triangle(t: Tensor) -> Tensor:
@@ -299,14 +305,47 @@ def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
     return resized.to(x.dtype)
 
 
-def _running_max(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-    best = levels[0]
-    winner = torch.zeros_like(best, dtype=torch.uint8)
-    for i, level in enumerate(levels[1:], start=1):
-        better = (level > best) | level.isnan()
-        best = torch.where(better, level, best)
-        winner = winner.masked_fill(better, i)
-    return best, winner
+def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = _Maximum.apply(*levels)
+    return found
+
+
+class _Maximum(torch.autograd.Function):
+    """The running maximum over levels, and the level that holds it.
+
+    For the backward pass it keeps one byte an element, the winner, where differentiating through a
+    chain of ``torch.maximum`` would keep every level, and would split the gradient of a tie.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*levels: Tensor) -> tuple[Tensor, Tensor]:
+        best = levels[0]
+        winner = torch.zeros_like(best, dtype=torch.uint8)
+        for i, level in enumerate(levels[1:], start=1):
+            winner.masked_fill_((level > best) | level.isnan(), i)
+            best = torch.maximum(best, level)
+        return best.clone() if best is levels[0] else best, winner
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.levels = len(inputs)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+        (winner,) = ctx.saved_tensors
+        # A product, because masked_fill would leave the channels-last layout.
+        return tuple(gradient * (winner == i) for i in range(ctx.levels))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, None]:
+        (winner,) = ctx.saved_tensors
+        moved = [t * (winner == i) for i, t in enumerate(tangents) if t is not None]
+        return torch.stack(moved).sum(dim=0), None
 
 
 def _placed(pyramid: Pyramid) -> tuple[Grid, tuple[Grid, ...]]:

@@ -9,7 +9,13 @@ import lightning as L
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
 
 from nearfar.data.protocol import ScaleProtocol
 from nearfar.data.sources import load_source

@@ -82,7 +82,5 @@ def load_source(name: str, root: Path | None = None) -> LabelledImages:
         InputError: unknown name, or the files are not there.
     """
     if name not in _SOURCES:
-        raise InputError(
-            f"no data set is named {name!r}; the known ones are {', '.join(_SOURCES)}"
-        )
+        raise InputError(f"no data set is named {name!r}; the known ones are {', '.join(_SOURCES)}")
     return _SOURCES[name](root)

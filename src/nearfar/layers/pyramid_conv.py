@@ -68,8 +68,8 @@ class PyramidConv2d(nn.Conv2d):
                 f"levels={levels}; take {max(levels, 1) * max(1, out_channels // max(levels, 1))} "
                 f"channels or another number of levels"
             )
-        plain: Any = (kernel_size, stride, padding, dilation, groups, bias, padding_mode)
-        super().__init__(in_channels, out_channels // levels, *plain, device=device, dtype=dtype)
+        plain: Any = (kernel_size, stride, padding, dilation, groups, bias)
+        super().__init__(in_channels, out_channels // levels, *plain, padding_mode, device, dtype)
         # The parent knows the filters; to the net, the layer has S times as many channels.
         self.out_channels = out_channels
         self.levels = levels
@@ -91,4 +91,5 @@ class PyramidConv2d(nn.Conv2d):
         )
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, levels={self.levels}, antialias={self.antialias}"
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, levels={self.levels}, antialias={self.antialias}"

@@ -67,8 +67,8 @@ class SIConv2d(nn.Conv2d):
         antialias: bool = True,
         reduce: Reduce = "max",
     ) -> None:
-        plain: Any = (kernel_size, stride, padding, dilation, groups, bias, padding_mode)
-        super().__init__(in_channels, out_channels, *plain, device=device, dtype=dtype)
+        plain: Any = (kernel_size, stride, padding, dilation, groups, bias)
+        super().__init__(in_channels, out_channels, *plain, padding_mode, device, dtype)
         if reduce not in get_args(Reduce):
             raise InputError(f"reduce must be one of {', '.join(get_args(Reduce))}, got {reduce!r}")
         self.scales = as_scales(scales)
@@ -76,7 +76,8 @@ class SIConv2d(nn.Conv2d):
         self.reduce: Reduce = reduce
 
     def forward(self, x: Tensor) -> Tensor:
-        return si_conv2d(x, self.weight, self.bias, **self._settings())
+        answer: Tensor = si_conv2d(x, self.weight, self.bias, **self.settings())
+        return answer
 
     def forward_with_winner(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the index into ``scales`` that won at each of its elements (``uint8``).
@@ -84,9 +85,10 @@ class SIConv2d(nn.Conv2d):
         Raises:
             InputError: the layer does not reduce by ``max``.
         """
-        return si_conv2d(x, self.weight, self.bias, return_winner=True, **self._settings())
+        return si_conv2d(x, self.weight, self.bias, return_winner=True, **self.settings())
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments with which the layer calls ``nearfar.functional.si_conv2d``."""
         return {
             "stride": self.stride,
             "padding": self.padding,
@@ -99,7 +101,5 @@ class SIConv2d(nn.Conv2d):
         }
 
     def extra_repr(self) -> str:
-        return (
-            f"{super().extra_repr()}, scales={self.scales}, antialias={self.antialias}, "
-            f"reduce={self.reduce!r}"
-        )
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, scales={self.scales}, antialias={self.antialias}, reduce={self.reduce!r}"

@@ -1,4 +1,4 @@
-"""A small three-stage CNN and its scale-aware twins, which differ from it in their layers alone."""
+"""A small two-stage CNN and its scale-aware twins, which differ from it in their layers alone."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from timm.layers import ClassifierHead
-from timm.models import register_model
+from timm.layers import ClassifierHead  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
 from nearfar.layers import PyramidConv2d, SIConv2d
+from nearfar.models.registry import register
 from nearfar.scale_sets import ScaleSet
 
 __all__ = ["SmallCNN", "cnn_small", "pyramid_cnn_small", "si_cnn_small"]
 
 
 class SmallCNN(nn.Module):
-    """Three stages of one 3×3 convolution and a ReLU, 2×2 max pooling between, global max pooling.
+    """Stages of one 5×5 convolution and a ReLU, 2×2 max pooling between, global max pooling.
 
     There is no normalisation: statistics gathered over one mixture of scales do not fit another,
     and a shared net on a pyramid meets many. The global maximum makes the answer depend on what is
@@ -27,19 +27,19 @@ class SmallCNN(nn.Module):
     Args:
         num_classes: classes; 0 leaves the classifier out.
         in_chans: channels of the image.
-        channels: channels of the three stages.
-        conv: makes each stage's convolution from ``(in, out, 3, padding=1)``; a sequence gives each
+        channels: channels of the stages.
+        conv: makes each stage's convolution from ``(in, out, 5, padding=2)``; a sequence gives each
             stage its own.
 
     Shape:
-        ``[B, in_chans, H, W]`` → ``[B, num_classes]``, any H and W from 4.
+        ``[B, in_chans, H, W]`` → ``[B, num_classes]``, any H and W from 1.
     """
 
     def __init__(
         self,
         num_classes: int = 10,
         in_chans: int = 1,
-        channels: Sequence[int] = (16, 32, 64),
+        channels: Sequence[int] = (16, 32),
         conv: Callable[..., nn.Module] | Sequence[Callable[..., nn.Module]] = nn.Conv2d,
     ) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class SmallCNN(nn.Module):
             stage = nn.Sequential()
             if i > 0:
                 stage.append(nn.MaxPool2d(2, ceil_mode=True))
-            stage.append(maker(before, width, 3, padding=1))
+            stage.append(maker(before, width, 5, padding=2))
             stage.append(nn.ReLU())
             self.stages.append(stage)
             before = width
@@ -79,7 +79,8 @@ class SmallCNN(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def get_classifier(self) -> nn.Module:
-        return self.head.fc
+        classifier: nn.Module = self.head.fc
+        return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.num_classes = num_classes
@@ -99,30 +100,19 @@ class SmallCNN(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def build(kwargs: dict[str, Any], **fixed: Any) -> SmallCNN:
-    """A :class:`SmallCNN` from the arguments that timm's ``create_model`` hands over."""
-    for ours in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
-        kwargs.pop(ours, None)
-    return SmallCNN(**fixed, **kwargs)
+@register
+def cnn_small(**kwargs: Any) -> SmallCNN:
+    """The plain net."""
+    return SmallCNN(**kwargs)
 
 
-@register_model
-def cnn_small(pretrained: bool = False, **kwargs: Any) -> SmallCNN:
-    """The plain net: 3×3 convolutions."""
-    return build(kwargs)
-
-
-@register_model
-def si_cnn_small(
-    pretrained: bool = False, scales: ScaleSet = "octave", antialias: bool = True, **kwargs: Any
-) -> SmallCNN:
+@register
+def si_cnn_small(scales: ScaleSet = "octave", antialias: bool = True, **kwargs: Any) -> SmallCNN:
     """Every convolution an SI-layer; the parameters of the plain net exactly."""
-    return build(kwargs, conv=partial(SIConv2d, scales=scales, antialias=antialias))
+    return SmallCNN(conv=partial(SIConv2d, scales=scales, antialias=antialias), **kwargs)
 
 
-@register_model
-def pyramid_cnn_small(
-    pretrained: bool = False, levels: Sequence[int] = (4, 2, 2), **kwargs: Any
-) -> SmallCNN:
-    """Every convolution a pyramid layer, with 1/4, 1/2 and 1/2 of the convolution's parameters."""
-    return build(kwargs, conv=[partial(PyramidConv2d, levels=n) for n in levels])
+@register
+def pyramid_cnn_small(levels: Sequence[int] = (4, 2), **kwargs: Any) -> SmallCNN:
+    """Every convolution a pyramid layer, with 1/4 and 1/2 of the convolution's parameters."""
+    return SmallCNN(conv=[partial(PyramidConv2d, levels=n) for n in levels], **kwargs)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from timm.models import register_model
 from torch import Tensor, nn
 
 from nearfar import pyramid
 from nearfar.errors import InputError
-from nearfar.models.cnn_small import build
+from nearfar.models.cnn_small import SmallCNN
+from nearfar.models.registry import register
 from nearfar.pyramid import collapse, expand
 from nearfar.scale_sets import ScaleSet, as_scales
 
@@ -30,8 +30,10 @@ class HierarchicalNet(nn.Module):
     Args:
         net: the classifier, ``[B, C, H, W]`` at any H and W → ``[B, K]``.
         scales: at which scales it meets the image.
-        vote: ``mean`` (the scales vote: a normalised product of their probabilities), ``max`` (the
-            surest scale decides, class by class), or ``logsumexp``.
+        vote: ``logsumexp`` (the sum of the scales' probabilities: a scale that sees nothing it knows
+            spreads its share and is outvoted by one that is sure), ``mean`` (the product of their
+            probabilities: every scale must agree), or ``max`` (the surest scale decides, class by
+            class).
 
     Shape:
         ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
@@ -43,7 +45,9 @@ class HierarchicalNet(nn.Module):
     "hierarchical CNN" of A. Akbari, Table III.
     """
 
-    def __init__(self, net: nn.Module, scales: ScaleSet = "octave", vote: Vote = "mean") -> None:
+    def __init__(
+        self, net: nn.Module, scales: ScaleSet = "octave", vote: Vote = "logsumexp"
+    ) -> None:
         super().__init__()
         if vote not in get_args(Vote):
             raise InputError(f"vote must be one of {', '.join(get_args(Vote))}, got {vote!r}")
@@ -69,9 +73,9 @@ class HierarchicalNet(nn.Module):
         return f"scales={self.scales}, vote={self.vote!r}"
 
 
-@register_model
+@register
 def hierarchical_cnn_small(
-    pretrained: bool = False, scales: ScaleSet = "octave", vote: Vote = "mean", **kwargs: Any
+    scales: ScaleSet = "octave", vote: Vote = "logsumexp", **kwargs: Any
 ) -> HierarchicalNet:
     """The small CNN over a whole pyramid; the parameters of the plain net exactly."""
-    return HierarchicalNet(build(kwargs), scales, vote)
+    return HierarchicalNet(SmallCNN(**kwargs), scales, vote)

@@ -1,19 +1,54 @@
-"""Models by name. The registry is timm's: ``nearfar.create_model("x")`` is ``timm.create_model("nearfar_x")``."""
+"""Models by name, in timm's registry: our ``"x"`` is timm's ``"nearfar_x"``."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import timm
+from timm.models import register_model
 from torch import nn
 
 from nearfar.errors import InputError
 
-__all__ = ["PREFIX", "create_model", "list_models"]
+__all__ = ["PREFIX", "create_model", "list_models", "register"]
 
 #: What every name of ours begins with in timm's registry.
 PREFIX = "nearfar_"
+
+_Net = TypeVar("_Net", bound=nn.Module)
+
+
+def register(build: Callable[..., _Net]) -> Callable[..., _Net]:
+    """Enters a function that builds a network into timm's registry, under its prefixed name.
+
+    timm hands every builder its own arguments for pretrained weights; they end here.
+    """
+
+    def entry(
+        pretrained: bool = False,
+        pretrained_cfg: Any = None,
+        pretrained_cfg_overlay: Any = None,
+        cache_dir: Any = None,
+        **options: Any,
+    ) -> _Net:
+        if pretrained:
+            raise InputError(
+                f"{build.__name__} has no pretrained weights; leave pretrained out and train it, or "
+                f"load your own with nearfar.load_checkpoint"
+            )
+        return build(**options)
+
+    entry.__name__ = entry.__qualname__ = PREFIX + build.__name__
+    entry.__module__ = build.__module__
+    entry.__doc__ = inspect.getdoc(build)
+    # timm appends the name to the module's __all__, so it has to be there.
+    setattr(sys.modules[build.__module__], entry.__name__, entry)
+    register_model(entry)
+    return build
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any, Literal, get_args
 
-from timm.layers import ClassifierHead
-from timm.models import register_model
+from timm.layers import ClassifierHead  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nearfar import pyramid
 from nearfar.errors import InputError
-from nearfar.models.cnn_small import build
+from nearfar.models.cnn_small import SmallCNN
+from nearfar.models.registry import register
 from nearfar.models.staged import StagedBackbone
 from nearfar.pyramid import Pyramid, collapse, expand
 
@@ -86,16 +86,12 @@ class WSMSNet(nn.Module):
         self.num_classes = num_classes
         self.scales = tuple(0.5**s for s in range(stages))
         self.towers = nn.ModuleList()
-        trunk = nn.ModuleList([backbone.stem, *backbone.stages])
+        trunk = [backbone.stem, *backbone.stages]
         for s in range(stages):
-            part = trunk[: blocks - s + 1]
-            if s == 0:
-                tower = part
-            elif share_weights:
-                tower = _copy_sharing(part)
-            else:
-                tower = copy.deepcopy(part)
-            self.towers.append(nn.Sequential(*tower))
+            part = nn.Sequential(*trunk[: blocks - s + 1])
+            if s > 0:
+                part = _copy_sharing(part) if share_weights else copy.deepcopy(part)
+            self.towers.append(part)
         if not share_weights:
             for tower in self.towers[1:]:
                 _draw_again(tower)
@@ -104,18 +100,16 @@ class WSMSNet(nn.Module):
             self.integration: nn.Module = nn.Identity()
         else:
             kernel = 1 if integration == "conv1x1" else 3
-            self.integration = nn.Sequential(
-                nn.Conv2d(width, channels, kernel, padding=kernel // 2, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-            )
-            nn.init.kaiming_normal_(self.integration[0].weight, nonlinearity="relu")
+            conv = nn.Conv2d(width, channels, kernel, padding=kernel // 2, bias=False)
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            self.integration = nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())
             width = channels
         self.num_features = width
         self.head = ClassifierHead(width, num_classes, pool_type=backbone.pool)
 
     def get_classifier(self) -> nn.Module:
-        return self.head.fc
+        classifier: nn.Module = self.head.fc
+        return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.num_classes = num_classes
@@ -138,7 +132,7 @@ class WSMSNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _copy_sharing(module: nn.Module) -> Any:
+def _copy_sharing(module: nn.Sequential) -> nn.Sequential:
     """A copy whose normalisation layers are its own and whose other tensors are the original's."""
     memo: dict[int, Any] = {}
     for part in module.modules():
@@ -156,14 +150,13 @@ def _draw_again(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
 
-@register_model
+@register
 def wsms_cnn_small(
-    pretrained: bool = False,
-    stages: int = 3,
+    stages: int = 2,
     integration: Integration = "none",
     num_classes: int = 10,
     **kwargs: Any,
 ) -> WSMSNet:
-    """The small CNN at scales 1, 1/2 and 1/4 in parallel."""
-    backbone = build(kwargs, num_classes=0)
+    """The small CNN at scales 1 and 1/2 in parallel."""
+    backbone = SmallCNN(num_classes=0, **kwargs)
     return WSMSNet(backbone, stages, num_classes, integration)

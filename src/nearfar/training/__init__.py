@@ -1,8 +1,8 @@
 """Training through Lightning: one way for recipes, the quickstart and everything to come."""
 
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nearfar.training.fit import train
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
-from nearfar.training.train import train
 
 __all__ = [
     "Checkpoint",

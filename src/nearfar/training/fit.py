@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from nearfar.version import __version__
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.data import DataSpec, ScaleData
 from nearfar.errors import InputError
@@ -21,6 +22,7 @@ from nearfar.progress import Progress, Step, silent
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record, save_checkpoint
 from nearfar.training.classifier import Classifier
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
+from nearfar.version import __version__
 
 __all__ = ["WEIGHTS", "train"]
 
@@ -29,10 +31,10 @@ WEIGHTS = "weights.safetensors"
 
 
 def train(
-    model: ModelSpec | None = None,
-    data: DataSpec | None = None,
-    fit: FitSpec | None = None,
-    trainer: TrainerSpec | None = None,
+    model: ModelSpec = ModelSpec(),
+    data: DataSpec = DataSpec(),
+    fit: FitSpec = FitSpec(),
+    trainer: TrainerSpec = TrainerSpec(),
     seed: int = 0,
     out: Path = Path("runs/train"),
     progress: Progress = silent,
@@ -64,9 +66,7 @@ def train(
         InputError: settings that do not fit, missing data, or a finished run of other settings in
             ``out``.
     """
-    recipe = Recipe(
-        model or ModelSpec(), data or DataSpec(), fit or FitSpec(), seed, trainer or TrainerSpec()
-    )
+    recipe = Recipe(model, data, fit, seed, trainer)
     if seed < 0:
         raise InputError(f"seed must not be negative, got {seed}")
     made_with = {"nearfar": __version__, "torch": torch.__version__}
@@ -80,8 +80,12 @@ def train(
             f"another folder with --out, or move that one away"
         )
     make_folder(out)
-    L.seed_everything(seed, workers=True, verbose=False)
-    images = ScaleData(recipe.data, recipe.fit.batch_size, seed)
+    with _reproducible(seed):
+        return _train(recipe, out, made_with, progress)
+
+
+def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progress) -> Checkpoint:
+    images = ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
     network = create_model(
         recipe.model.name,
         num_classes=len(images.class_names),
@@ -89,7 +93,7 @@ def train(
         **recipe.model.options,
     )
     # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     classifier = Classifier(network, recipe.fit, len(images.class_names))
     best = _fit(classifier, images, recipe, out, progress)
     write_atomically(out / "config.yaml", recipe.as_yaml())
@@ -123,7 +127,10 @@ def _fit(
     with warnings.catch_warnings():
         # In-memory batches need no worker processes.
         warnings.filterwarnings("ignore", message=".*does not have many workers")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")
+        # What an interrupted run left is written over.
+        warnings.filterwarnings("ignore", message=".*exists and is not empty")
+        # Lightning's own use of a deprecated corner of torch.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
         trainer = L.Trainer(
             accelerator=spec.accelerator,
             devices=spec.devices,
@@ -131,7 +138,6 @@ def _fit(
             strategy=spec.strategy,
             precision=spec.precision,  # type: ignore[arg-type]
             max_epochs=recipe.fit.epochs,
-            deterministic=True,
             callbacks=[keep, watch],
             logger=CSVLogger(out, name="", version=""),
             log_every_n_steps=1,
@@ -155,6 +161,19 @@ def _fit(
         "validation_loss": watch.best_loss,
         "validation_accuracy": watch.accuracy_then,
     }
+
+
+@contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """Seeds every generator and forbids nondeterministic algorithms, for the time of a run."""
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        L.seed_everything(seed, workers=True, verbose=False)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
 
 
 class _Watch(Callback):

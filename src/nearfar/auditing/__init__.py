@@ -1,0 +1,17 @@
+"""Measuring: accuracy against scale, cost, and the report."""
+
+from nearfar.auditing.accuracy import ScaleCurve, wilson_interval
+from nearfar.auditing.cost import Cost, cost_of, time_batches
+from nearfar.auditing.measure import AuditResult, audit
+from nearfar.auditing.winners import winner_maps
+
+__all__ = [
+    "AuditResult",
+    "Cost",
+    "ScaleCurve",
+    "audit",
+    "cost_of",
+    "time_batches",
+    "wilson_interval",
+    "winner_maps",
+]

@@ -1,0 +1,71 @@
+"""What a net costs: parameters, multiplications, time."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nearfar.errors import InputError
+
+__all__ = ["Cost", "cost_of", "time_batches"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a net that does not depend on the machine.
+
+    Attributes:
+        parameters: numbers to learn, shared ones counted once.
+        multiplications: multiplications of convolutions and dense layers for one image. Resizing
+            and pooling are not counted.
+    """
+
+    parameters: int
+    multiplications: int
+
+
+def cost_of(model: nn.Module, image: Tensor) -> Cost:
+    """Counts a net's parameters, and its multiplications for one image ``[C, H, W]``."""
+    was_training = model.training
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        model.eval()(image.unsqueeze(0))
+    model.train(was_training)
+    # The counter takes a multiplication and the addition that follows it for two operations.
+    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+
+
+def time_batches(
+    models: Mapping[str, nn.Module], batch: Tensor, rounds: int = 7
+) -> dict[str, float]:
+    """Seconds that each net takes for a batch: the median of several rounds, taken in turns.
+
+    In turns, because a machine's speed drifts: only figures of one call may be compared, and best
+    as ratios.
+
+    Args:
+        models: nets by name.
+        batch: ``[B, C, H, W]``.
+        rounds: how often each is timed, after one run to warm up.
+
+    Raises:
+        InputError: no round.
+    """
+    if rounds < 1:
+        raise InputError(f"rounds must be at least 1, got {rounds}")
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    with torch.inference_mode():
+        for done in range(rounds + 1):
+            for name, model in models.items():
+                start = time.perf_counter()
+                model(batch)
+                if done:
+                    taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}

@@ -1,0 +1,96 @@
+"""Plain sentences computed from the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nearfar.auditing.accuracy import ScaleCurve, paired_difference
+
+__all__ = ["findings"]
+
+_BAND_LOSS = 0.05
+
+
+def findings(curves: Mapping[str, ScaleCurve], baseline: str, trained_at: float = 1.0) -> list[str]:
+    """What the curves say, in a few sentences.
+
+    A net counts as ahead or behind only where the 95 % interval of the paired difference on the
+    same images leaves zero out.
+
+    Args:
+        curves: answers of each net, all on the same images and scales.
+        baseline: the net to compare with.
+        trained_at: the scale at which all were trained, one of the scales tested.
+
+    Returns:
+        First the headline, then the bands, then a sentence for each net but the baseline.
+    """
+    rivals = [name for name in curves if name != baseline]
+    sentences = [_headline(curves, baseline, rivals, trained_at)] if rivals else []
+    bands = [f"{name} {_span(curve, trained_at)}" for name, curve in curves.items()]
+    sentences.append(
+        f"Where each net stays within {_BAND_LOSS:.0%} points of its own accuracy at "
+        f"{trained_at:g}×: {', '.join(bands)}.".replace("% points", " points")
+    )
+    return sentences + [_against(name, curves[name], baseline, curves[baseline]) for name in rivals]
+
+
+def _headline(
+    curves: Mapping[str, ScaleCurve], baseline: str, rivals: list[str], trained_at: float
+) -> str:
+    scales = curves[baseline].scales
+    ends = [s for s in (trained_at / 2, trained_at * 2) if s in scales] or [
+        min(scales),
+        max(scales),
+    ]
+    best = max(rivals, key=lambda name: sum(curves[name].accuracy(s) for s in ends))
+    parts = []
+    for scale in ends:
+        ours, theirs = curves[best].accuracy(scale), curves[baseline].accuracy(scale)
+        parts.append(
+            f"at {scale:g} times the training size {baseline} is right on {theirs:.0%} of the test "
+            f"images and {best} on {ours:.0%} ({_points(ours - theirs)})"
+        )
+    text = "; ".join(parts) + "."
+    return text[0].upper() + text[1:]
+
+
+def _span(curve: ScaleCurve, trained_at: float) -> str:
+    low, high = curve.band(trained_at, _BAND_LOSS)
+    return f"only at {low:g}×" if low == high else f"{low:g}× to {high:g}×"
+
+
+def _against(name: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve) -> str:
+    ahead: list[tuple[float, float]] = []
+    behind: list[tuple[float, float]] = []
+    for scale in sorted(curve.scales):
+        difference, half = paired_difference(curve.right(scale), plain.right(scale))
+        if difference - half > 0:
+            ahead.append((scale, difference))
+        elif difference + half < 0:
+            behind.append((scale, difference))
+    even = len(curve.scales) - len(ahead) - len(behind)
+    if even == len(curve.scales):
+        return (
+            f"{name} does not help here: its difference from {baseline} is within chance at every "
+            f"size."
+        )
+    parts = []
+    if ahead:
+        parts.append(f"is ahead of {baseline} at {_list(ahead)}")
+    if behind:
+        parts.append(f"is behind {baseline} at {_list(behind)}")
+    opening = name if ahead else f"{name} does not help here: it"
+    rest = {0: "", 1: "; at the other size the difference is within chance"}.get(
+        even, f"; at the other {even} sizes the difference is within chance"
+    )
+    return f"{opening} {', but '.join(parts)}{rest}."
+
+
+def _list(found: list[tuple[float, float]]) -> str:
+    items = [f"{scale:g}× ({_points(difference)})" for scale, difference in found]
+    return " and ".join([", ".join(items[:-1])] * (len(items) > 1) + items[-1:])
+
+
+def _points(difference: float) -> str:
+    return f"{difference * 100:+.0f} points"

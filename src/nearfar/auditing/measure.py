@@ -1,0 +1,129 @@
+"""``nearfar audit``: how well a trained net knows things that are nearer or farther."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.atomic import write_atomically
+from nearfar.auditing.accuracy import ScaleCurve
+from nearfar.auditing.cost import Cost, cost_of
+from nearfar.data import ScaleData
+from nearfar.errors import InputError
+from nearfar.progress import Progress, Step, silent
+from nearfar.scale_sets import as_scales
+from nearfar.training import Checkpoint, load_checkpoint
+
+__all__ = ["AuditResult", "audit"]
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found.
+
+    Attributes:
+        model: the net's name.
+        source: the data set's name.
+        curve: all answers, and accuracy against scale computed from them.
+        cost: parameters and multiplications.
+    """
+
+    model: str
+    source: str
+    curve: ScaleCurve
+    cost: Cost
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; accuracies are fractions, keyed by scale."""
+        return {
+            "schema": "nearfar.audit/1",
+            "model": self.model,
+            "source": self.source,
+            "test_images": len(self.curve.labels),
+            **self.curve.as_dict(),
+            **dataclasses.asdict(self.cost),
+        }
+
+
+def audit(
+    checkpoint: Path,
+    data: str = "",
+    root: Path | None = None,
+    scales: tuple[float, ...] = (),
+    images: int = 0,
+    out: Path | None = None,
+    batch_size: int = 128,
+    progress: Progress = silent,
+) -> AuditResult:
+    """Measures a trained net's accuracy on test images shown at several scales.
+
+    Test images are those that the net's own training put aside; of another data set than it was
+    trained on, those that the same split puts aside there. They are shown on the net's own canvas.
+
+    Args:
+        checkpoint: a ``weights.safetensors`` written by ``nearfar train`` or ``nearfar quickstart``.
+        data: name of the data set; default: the one it was trained on.
+        root: folder that holds the data set; not needed for ``digits``.
+        scales: at which scales; default: those of the net's protocol.
+        images: how many test images, all classes in proportion; 0 takes all.
+        out: folder for ``audit.json``; default: write nothing.
+        batch_size: images at a time; it does not change the result.
+        progress: called after each scale.
+
+    Raises:
+        InputError: no such checkpoint or data set, a data set of other classes or channels, or a
+            number out of range.
+    """
+    if images < 0 or batch_size < 1:
+        raise InputError(
+            f"images must be at least 0 and batch_size at least 1, got {images} and {batch_size}"
+        )
+    trained = load_checkpoint(checkpoint)
+    spec = trained.recipe.data
+    spec = dataclasses.replace(
+        spec, source=data or spec.source, root=root or spec.root, test=images or spec.test
+    )
+    shown = ScaleData(spec)
+    _check_fit(trained, shown)
+    wanted = as_scales(scales) if scales else spec.protocol.test_scales
+    answers = []
+    for done, scale in enumerate(wanted):
+        answers.append(_answers(trained.model, shown.images("test", scale), batch_size))
+        progress(
+            Step(f"auditing {trained.recipe.model.name}", done + 1, len(wanted), f"{scale:g}×")
+        )
+    result = AuditResult(
+        trained.recipe.model.name,
+        spec.source,
+        ScaleCurve(wanted, torch.stack(answers), shown.labels("test")),
+        cost_of(trained.model, shown.images("test", 1.0)[0]),
+    )
+    if out is not None:
+        write_atomically(out / "audit.json", json.dumps(result.as_dict(), indent=2) + "\n")
+    return result
+
+
+def _answers(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return torch.cat([model(part).argmax(dim=1) for part in torch.split(images, batch_size)])
+
+
+def _check_fit(trained: Checkpoint, shown: ScaleData) -> None:
+    here, there = shown.class_names, trained.class_names
+    if here != there or shown.in_chans != trained.record["in_chans"]:
+        raise InputError(
+            f"{trained.path} knows the {len(there)} classes {_some(there)} in images of "
+            f"{trained.record['in_chans']} channels, {shown.spec.source} has the {len(here)} classes "
+            f"{_some(here)} in {shown.in_chans}; audit it on data of its own classes"
+        )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

@@ -1,0 +1,5 @@
+"""The command line: every command is the public function of the same name."""
+
+from nearfar.cli.main import main
+
+__all__ = ["main"]

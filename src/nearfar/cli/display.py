@@ -1,0 +1,71 @@
+"""What the commands show: a progress bar with the time left, and tables."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from nearfar.progress import Progress, Step
+
+__all__ = ["console", "shown_progress"]
+
+console = Console()
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A progress callback that draws one bar; in a log file it writes a line a tenth."""
+    # Lightning reports its set-up; here the bar is the report.
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bars(*columns, console=console, speed_estimate_period=600) as bars:
+        task = bars.add_task("starting", total=None, note="")
+
+        def show(step: Step) -> None:
+            bars.update(
+                task,
+                description=step.task,
+                completed=step.done,
+                total=step.total,
+                note=step.note,
+                refresh=True,
+            )
+
+        yield show
+
+
+class _Lines:
+    """For output that is not a terminal: a line whenever the task or the tenth changes."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, int] = ("", -1)
+
+    def __call__(self, step: Step) -> None:
+        share = step.done / step.total
+        now = (step.task, int(10 * share))
+        if now != self._last:
+            self._last = now
+            console.print(f"{share:4.0%}  {step.task}  {step.note}", highlight=False)

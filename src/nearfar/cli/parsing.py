@@ -1,0 +1,97 @@
+"""A function's signature and docstring as a command's options and help."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from docstring_parser import parse
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentParser,
+    DefaultHelpFormatter,
+)
+
+from nearfar.errors import InputError
+
+__all__ = ["parse_call"]
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        # Errors inside a nested group come through here twice.
+        message = _plainly(message)
+        told = message if "--help'" in message else f"{message}; see '{self.prog} --help'"
+        raise InputError(told) from ex
+
+
+def parse_call(function: Callable[..., Any], arguments: list[str], examples: str) -> dict[str, Any]:
+    """Reads a command line (and the YAML files it names with ``--config``) for a function.
+
+    Args:
+        function: the public function behind the command; its docstring is the help.
+        arguments: what follows the command's name.
+        examples: closes the help text.
+
+    Returns:
+        Keyword arguments for ``function``, of the types in its signature.
+
+    Raises:
+        InputError: an unknown option, a wrong type, a missing file or value, or a value that a
+            type refuses.
+    """
+    doc = parse(inspect.getdoc(function) or "")
+    about = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
+    parser = _Parser(
+        prog=f"nearfar {function.__name__}",
+        description=about.replace("``", ""),
+        epilog=f"examples:\n{examples}",
+        formatter_class=_Formatter,
+    )
+    parser.add_argument(
+        "--config", action=ActionConfigFile, help="read options from a YAML file; later options win"
+    )
+    parser.add_function_arguments(function, as_group=False, skip={"progress"}, sub_configs=True)
+    given = parser.instantiate(parser.parse_args(_flags(function, arguments)))
+    return {
+        name: given[name]
+        for name in inspect.signature(function).parameters
+        if name != "progress" and name in given
+    }
+
+
+def _plainly(message: str) -> str:
+    """jsonargparse's message in a user's words."""
+    message = re.sub(r'Parser key "([^"]+)":', r"--\1:", message)
+    message = re.sub(r"Expected an? <class '(?:\w+\.)*(\w+)'>", r"expected \1", message)
+    message = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1", message)
+    return re.sub(r"\. Got value: ", ", got ", message)
+
+
+def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """``--fast`` alone means ``--fast=true``, for the function's yes-or-no parameters."""
+    flags = {
+        f"--{name}"
+        for name, parameter in inspect.signature(function).parameters.items()
+        if isinstance(parameter.default, bool)
+    }
+    following = [*arguments, ""][1:]
+    return [
+        f"{word}=true" if word in flags and after.lower() not in ("true", "false") else word
+        for word, after in zip(arguments, following, strict=True)
+    ]
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Keeps the docstring's paragraphs and the examples' lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(
+            paragraph
+            if paragraph.startswith("examples:")
+            else super(_Formatter, self)._fill_text(paragraph, width, indent)
+            for paragraph in paragraphs
+        )

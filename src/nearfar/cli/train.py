@@ -1,0 +1,28 @@
+"""``nearfar train`` on the command line."""
+
+from __future__ import annotations
+
+from nearfar.cli.display import console, shown_progress
+from nearfar.cli.parsing import parse_call
+from nearfar.training import train
+
+EXAMPLES = """\
+  nearfar train --config recipes/digits_si.yaml
+  nearfar train --config recipes/digits_si.yaml --fit.epochs 30 --out runs/longer
+  nearfar train --model.name cnn_small --data.protocol.train_scales '[0.5,1,2]' --out runs/augmented
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Parses, runs, shows."""
+    options = parse_call(train, arguments, EXAMPLES)
+    with shown_progress() as progress:
+        trained = train(**options, progress=progress)
+    record = trained.record
+    console.print(
+        f"{trained.recipe.model.name}: best epoch {record['best_epoch']} of "
+        f"{trained.recipe.fit.epochs}, {record['validation_accuracy']:.1%} of the validation images "
+        f"right\n\nNext:\n  nearfar audit --checkpoint {trained.path}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from nearfar.data import DataSpec, ScaleProtocol
+from nearfar.errors import InputError
+from nearfar.models import create_model
+from nearfar.progress import Step
+from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train
+from nearfar.training.checkpoint import read_record, save_checkpoint
+from nearfar.training.fit import WEIGHTS
+
+DATA = DataSpec(train=128, validation=60, test=60)
+FIT = FitSpec(epochs=2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "plain"
+    steps: list[Step] = []
+    return train(ModelSpec("cnn_small"), DATA, FIT, seed=1, out=out, progress=steps.append), steps
+
+
+def test_it_learns_and_reports(run, tmp_path):
+    trained, steps = run
+    assert [(s.task, s.done, s.total) for s in steps] == [
+        ("training cnn_small", 1, 2),
+        ("training cnn_small", 2, 2),
+    ]
+    untrained = nn.functional.cross_entropy
+    from nearfar.data import ScaleData
+
+    data = ScaleData(DATA)
+    torch.manual_seed(1)
+    fresh = create_model("cnn_small", in_chans=1)
+    with torch.no_grad():
+        images, labels = data.images("validation", 1.0), data.labels("validation")
+        before, after = untrained(fresh(images), labels), untrained(trained.model(images), labels)
+        right = (trained.model(images).argmax(1) == labels).float().mean()
+    assert after < before
+    assert float(after) == pytest.approx(trained.record["validation_loss"], rel=1e-4)
+    assert float(right) == pytest.approx(trained.record["validation_accuracy"])
+
+
+def test_the_folder_holds_what_reproduces_it(run):
+    trained, _ = run
+    folder = trained.path.parent
+    assert {p.name for p in folder.iterdir()} == {
+        WEIGHTS,
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints",
+    }
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert Recipe.from_dict(config) == trained.recipe == Recipe.from_dict(trained.recipe.as_dict())
+    header, *rows = (folder / "metrics.csv").read_text().splitlines()
+    assert "validation/loss" in header
+    assert len(rows) >= 2
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_caller_s_generator_alone(run, tmp_path):
+    trained, _ = run
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    again = train(ModelSpec("cnn_small"), DATA, FIT, seed=1, out=tmp_path / "again")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.are_deterministic_algorithms_enabled()
+    for key, tensor in trained.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[key])
+    other = train(ModelSpec("cnn_small"), DATA, FIT, seed=2, out=tmp_path / "other")
+    assert not torch.equal(other.model.head.fc.weight, again.model.head.fc.weight)
+
+
+def test_a_finished_run_is_returned_and_never_written_over(run):
+    trained, _ = run
+    written = trained.path.stat().st_mtime_ns
+    steps: list[Step] = []
+    again = train(
+        ModelSpec("cnn_small"), DATA, FIT, seed=1, out=trained.path.parent, progress=steps.append
+    )
+    assert steps == []
+    assert torch.equal(again.model.head.fc.weight, trained.model.head.fc.weight)
+    with pytest.raises(InputError, match="holds a finished run of other settings"):
+        train(ModelSpec("cnn_small"), DATA, FIT, seed=2, out=trained.path.parent)
+    assert trained.path.stat().st_mtime_ns == written
+
+
+def test_what_an_interrupted_run_left_does_not_stop_the_next(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"half")
+    (tmp_path / "metrics.csv").write_text("epoch,step\n0,1\n")
+    trained = train(ModelSpec("cnn_small"), DATA, FitSpec(epochs=1), out=tmp_path)
+    assert trained.record["best_epoch"] == 1
+
+
+def test_divergence_is_said(tmp_path):
+    fit = FitSpec(epochs=1, lr=1e30, optimizer="sgd", schedule="constant")
+    with pytest.raises(InputError, match=r"training diverged; lower fit.lr \(now 1e\+30\)"):
+        train(ModelSpec("cnn_small"), DATA, fit, out=tmp_path)
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+@pytest.mark.parametrize("name", ["wsms_cnn_small", "si_cnn_small"])
+def test_checkpoints_keep_options_weights_and_sharing(name, tmp_path):
+    options = {"scales": [0.5, 1.0]} if name.startswith("si") else {"integration": "conv1x1"}
+    model = create_model(name, num_classes=3, in_chans=1, **options).eval()
+    recipe = Recipe(ModelSpec(name, options), DATA, FIT, 0, TrainerSpec())
+    record = {"recipe": recipe.as_dict(), "in_chans": 1, "class_names": ["a", "b", "c"]}
+    path = tmp_path / "weights.safetensors"
+    save_checkpoint(path, model, record)
+    loaded = load_checkpoint(path)
+    assert loaded.class_names == ("a", "b", "c")
+    assert not loaded.model.training
+    x = torch.randn(2, 1, 28, 28)
+    assert torch.equal(loaded.model(x), model(x))
+    if name.startswith("wsms"):
+        one, two = (tower[1][0].weight for tower in loaded.model.towers)
+        assert one is two
+        stored = sum(p.numel() for p in model.parameters()) * 4
+        assert path.stat().st_size < stored + 6000  # shared weights are stored once
+
+
+def tampered(path, change):
+    blob = path.read_bytes()
+    (size,) = struct.unpack("<Q", blob[:8])
+    header = json.loads(blob[8 : 8 + size])
+    change(header)
+    new = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(new)) + new + blob[8 + size :])
+
+
+def test_refusals_of_checkpoints(run, tmp_path):
+    trained, _ = run
+    with pytest.raises(InputError, match="no checkpoint at .*nothing"):
+        load_checkpoint(tmp_path / "nothing")
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(trained.path.read_bytes()[:500])
+    with pytest.raises(InputError, match="not a safetensors file, or is cut off"):
+        load_checkpoint(path)
+
+    def fresh():
+        path.write_bytes(trained.path.read_bytes())
+
+    fresh()
+    tampered(path, lambda h: h.pop("__metadata__"))
+    with pytest.raises(InputError, match="without nearfar's record"):
+        load_checkpoint(path)
+    fresh()
+    tampered(path, lambda h: h["__metadata__"].update(nearfar='{"format": 9, "nearfar": "7.0"}'))
+    with pytest.raises(InputError, match=r"format 9, this nearfar reads 1; .* \(7.0\)"):
+        read_record(path)
+    fresh()
+    tampered(path, lambda h: h.update(extra=h.pop("head.fc.bias")))
+    with pytest.raises(
+        InputError, match=r"does not fit the model 'cnn_small': extra, head.fc.bias"
+    ):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FitSpec(epochs=0), "fit needs epochs >= 1"),
+        (lambda: FitSpec(lr=float("nan")), "lr > 0"),
+        (lambda: train(seed=-1), "seed must not be negative, got -1"),
+        (lambda: Recipe.from_dict({"model": {}}), "not a record of a nearfar training run: 'data'"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_an_unknown_optimizer_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no optimizer is named 'adan2'"):
+        train(ModelSpec("cnn_small"), DATA, FitSpec(optimizer="adan2"), out=tmp_path)
+
+
+def test_training_at_several_scales(tmp_path):
+    data = DataSpec(
+        protocol=ScaleProtocol(train_scales=(0.5, 1, 2)), train=64, validation=60, test=60
+    )
+    trained = train(ModelSpec("pyramid_cnn_small"), data, FitSpec(epochs=1), out=tmp_path)
+    assert trained.recipe.data.protocol.train_scales == (0.5, 1.0, 2.0)

@@ -90,11 +90,11 @@ def test_findings_say_what_the_figures_say():
         "to 2×, bad only at 1×."
     )
     assert said[2] == (
-        "good is ahead of plain at 0.5× (+60 points) and 2× (+65 points); at the other size the "
+        "good is ahead of plain at 0.5× and 2×, most at 2× (+65 points); at the other size the "
         "difference is within chance."
     )
     assert said[3] == (
-        "bad does not help here: it is behind plain at 0.5× (-10 points) and 1× (-49 points); at the "
+        "bad does not help here: it is behind plain at 0.5× and 1×, most at 1× (-49 points); at the "
         "other size the difference is within chance."
     )
 

@@ -77,9 +77,9 @@ def _against(name: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve) -> 
         )
     parts = []
     if ahead:
-        parts.append(f"is ahead of {baseline} at {_list(ahead)}")
+        parts.append(f"is ahead of {baseline} {_where(ahead)}")
     if behind:
-        parts.append(f"is behind {baseline} at {_list(behind)}")
+        parts.append(f"is behind {baseline} {_where(behind)}")
     opening = name if ahead else f"{name} does not help here: it"
     rest = {0: "", 1: "; at the other size the difference is within chance"}.get(
         even, f"; at the other {even} sizes the difference is within chance"
@@ -87,9 +87,13 @@ def _against(name: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve) -> 
     return f"{opening} {', but '.join(parts)}{rest}."
 
 
-def _list(found: list[tuple[float, float]]) -> str:
-    items = [f"{scale:g}× ({_points(difference)})" for scale, difference in found]
-    return " and ".join([", ".join(items[:-1])] * (len(items) > 1) + items[-1:])
+def _where(found: list[tuple[float, float]]) -> str:
+    sizes = [f"{scale:g}×" for scale, _ in found]
+    if len(found) == 1:
+        return f"at {sizes[0]} ({_points(found[0][1])})"
+    scale, most = max(found, key=lambda item: abs(item[1]))
+    listed = f"{', '.join(sizes[:-1])} and {sizes[-1]}"
+    return f"at {listed}, most at {scale:g}× ({_points(most)})"
 
 
 def _points(difference: float) -> str:

@@ -91,7 +91,7 @@ def plot_winners(
         scales: the layers' scales; they span the colours.
     """
     columns, rows = len(images), 1 + len(maps)
-    figure = Figure(figsize=(1.15 * columns + 1.4, 1.2 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(0.82 * columns + 1.2, 0.95 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     norm = mpl.colors.LogNorm(min(scales), max(scales))
     colours = mpl.colormaps["viridis"].with_extremes(bad="#eeeeee")

@@ -50,7 +50,7 @@ class Report:
         curve_figure: accuracy against scale.
         winner_figure: which scale won where.
         si_scales: the scales of the winner figure.
-        winner_means: how the winning scale moves with size, as the end of a sentence, or nothing.
+        winner_means: how the winning scale moves with size, as sentences.
         examples: images with answers.
         machine: where times were taken.
         command: what makes this report again.

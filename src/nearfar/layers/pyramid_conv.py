@@ -68,8 +68,18 @@ class PyramidConv2d(nn.Conv2d):
                 f"levels={levels}; take {max(levels, 1) * max(1, out_channels // max(levels, 1))} "
                 f"channels or another number of levels"
             )
-        plain: Any = (kernel_size, stride, padding, dilation, groups, bias)
-        super().__init__(in_channels, out_channels // levels, *plain, padding_mode, device, dtype)
+        plain: Any = (
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
+        super().__init__(in_channels, out_channels // levels, *plain)
         # The parent knows the filters; to the net, the layer has S times as many channels.
         self.out_channels = out_channels
         self.levels = levels

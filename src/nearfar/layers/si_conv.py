@@ -67,8 +67,18 @@ class SIConv2d(nn.Conv2d):
         antialias: bool = True,
         reduce: Reduce = "max",
     ) -> None:
-        plain: Any = (kernel_size, stride, padding, dilation, groups, bias)
-        super().__init__(in_channels, out_channels, *plain, padding_mode, device, dtype)
+        plain: Any = (
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
+        super().__init__(in_channels, out_channels, *plain)
         if reduce not in get_args(Reduce):
             raise InputError(f"reduce must be one of {', '.join(get_args(Reduce))}, got {reduce!r}")
         self.scales = as_scales(scales)

@@ -20,16 +20,17 @@ __all__ = ["SmallCNN", "cnn_small", "pyramid_cnn_small", "si_cnn_small"]
 class SmallCNN(nn.Module):
     """Stages of one 5×5 convolution and a ReLU, 2×2 max pooling between, global max pooling.
 
-    There is no normalisation: statistics gathered over one mixture of scales do not fit another,
-    and a shared net on a pyramid meets many. The global maximum makes the answer depend on what is
+    No normalisation unless asked for: statistics gathered over one mixture of scales do not fit
+    another, and a shared net on a pyramid meets many. The global maximum makes the answer depend on what is
     seen, not on how much empty canvas surrounds it.
 
     Args:
         num_classes: classes; 0 leaves the classifier out.
         in_chans: channels of the image.
         channels: channels of the stages.
-        conv: makes each stage's convolution from ``(in, out, 5, padding=2)``; a sequence gives each
-            stage its own.
+        norm: batch normalisation after each convolution, which then has no bias.
+        conv: makes each stage's convolution from ``(in, out, 5, padding=2, bias=…)``; a sequence
+            gives each stage its own.
 
     Shape:
         ``[B, in_chans, H, W]`` → ``[B, num_classes]``, any H and W from 1.
@@ -40,6 +41,7 @@ class SmallCNN(nn.Module):
         num_classes: int = 10,
         in_chans: int = 1,
         channels: Sequence[int] = (16, 32),
+        norm: bool = False,
         conv: Callable[..., nn.Module] | Sequence[Callable[..., nn.Module]] = nn.Conv2d,
     ) -> None:
         super().__init__()
@@ -59,7 +61,9 @@ class SmallCNN(nn.Module):
             stage = nn.Sequential()
             if i > 0:
                 stage.append(nn.MaxPool2d(2, ceil_mode=True))
-            stage.append(maker(before, width, 5, padding=2))
+            stage.append(maker(before, width, 5, padding=2, bias=not norm))
+            if norm:
+                stage.append(nn.BatchNorm2d(width))
             stage.append(nn.ReLU())
             self.stages.append(stage)
             before = width

@@ -44,7 +44,7 @@ class FitSpec:
         InputError: a number out of range.
     """
 
-    epochs: int = 12
+    epochs: int = 15
     batch_size: int = 64
     lr: float = 0.01
     weight_decay: float = 0.05

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from nearfar.cli import main
+from nearfar.cli.main import COMMANDS
+
+
+@pytest.fixture(autouse=True)
+def _lightning_s_loggers():
+    names = ("lightning", "lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def said(capsys, *arguments):
+    status = main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_help_names_every_command(capsys, arguments):
+    status, out, err = said(capsys, *arguments)
+    assert (status, err) == (0, "")
+    for name, what in COMMANDS.items():
+        assert name in out
+        assert what in out
+
+
+def test_version(capsys):
+    import nearfar
+
+    assert said(capsys, "--version") == (0, f"nearfar {nearfar.__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_help_shows_its_examples_and_options(capsys, name):
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert f"examples:\n  nearfar {name}" in out
+    assert "--out" in out
+    assert "progress" not in out.split("examples:")[0].split("options:")[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nonsense", "nearfar: error: no command is named 'nonsense'; there are quickstart, train"),
+        (
+            "quickstart --nonsense 1",
+            "unrecognized arguments: --nonsense 1; see 'nearfar quickstart",
+        ),
+        ("quickstart --seed x", "--seed: expected int, got x"),
+        ("quickstart --seed -1", "seed must not be negative, got -1"),
+        ("quickstart --out README.md", "README.md"),
+        ("quickstart --out src", "src is not empty and holds no quickstart run; choose another"),
+        ("train --config nowhere.yaml", "File does not exist: .*nowhere.yaml"),
+        ("train --fit.epochs 0", "fit needs epochs >= 1.* got epochs=0"),
+        ("train --fit.epochs two", "--fit.epochs: expected int, got two"),
+        (
+            "train --fit.schedule step",
+            "--fit.schedule: expected one of 'onecycle', 'constant', got step",
+        ),
+        ("train --fit.epoch 3", "epoch"),
+        ("train --model.name nothing --out {tmp}", "no model is named 'nothing'"),
+        ("train --data.source nothing --out {tmp}", "no data set is named 'nothing'"),
+        ("train --data.protocol.canvas 0", "canvas and content must be at least 1 pixel"),
+        (
+            "train --model.options {{levels: [3]}} --model.name cnn_small --out {tmp}",
+            "does not take",
+        ),
+        ("audit", "checkpoint"),
+        ("audit --checkpoint nowhere.safetensors", "no checkpoint at nowhere.safetensors"),
+        ("audit --checkpoint README.md", "README.md is not a safetensors file"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(capsys, tmp_path, line, message):
+    import re
+
+    arguments = line.format(tmp=tmp_path).replace(": [3]", ":[3]").split()
+    status, out, err = said(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("nearfar")
+    assert "error: " in err
+    assert re.search(message, err), err
+
+
+def test_unknown_keys_in_a_file_are_named(capsys, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("fit:\n  epohcs: 3\n")
+    status, _, err = said(capsys, "train", "--config", str(config))
+    assert status == 2
+    assert "epohcs" in err
+    assert err.count("\n") == 1
+
+
+def test_train_then_audit(capsys, tmp_path):
+    out = tmp_path / "run"
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "model: {name: pyramid_cnn_small, options: {levels: [2, 1]}}\n"
+        "data: {train: 128, validation: 60, test: 60}\nfit: {epochs: 3}\nseed: 4\n"
+    )
+    status, shown, err = said(
+        capsys, "train", "--config", str(config), "--fit.epochs", "1", "--out", str(out)
+    )
+    assert (status, err) == (0, "")
+    weights = out / "weights.safetensors"
+    assert f"nearfar audit --checkpoint {weights}" in shown
+    written = yaml.safe_load((out / "config.yaml").read_text())
+    assert written["model"]["options"] == {"levels": [2, 1]}
+    assert (written["fit"]["epochs"], written["seed"]) == (1, 4)
+    status, shown, err = said(
+        capsys,
+        *(
+            "audit",
+            "--checkpoint",
+            str(weights),
+            "--scales",
+            "[0.5,1]",
+            "--out",
+            str(tmp_path / "a"),
+        ),
+    )
+    assert (status, err) == (0, "")
+    assert "0.5×" in shown
+    found = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert list(found["accuracy"]) == ["0.5", "1.0"]
+    # What a run wrote reproduces it.
+    status, _, err = said(
+        capsys, "train", "--config", str(out / "config.yaml"), "--out", str(tmp_path / "again")
+    )
+    assert (status, err) == (0, "")
+    assert (tmp_path / "again" / "weights.safetensors").read_bytes() == weights.read_bytes()
+
+
+def test_interruption_ends_with_130(capsys, monkeypatch):
+    import nearfar.cli.train as command
+
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupted)
+    status, _, err = said(capsys, "train")
+    assert status == 130
+    assert "start the same command again to continue" in err
+
+
+def test_a_full_disk_is_one_line(capsys, monkeypatch):
+    import nearfar.cli.train as command
+
+    def full(arguments):
+        raise OSError(28, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(command, "run", full)
+    assert said(capsys, "train") == (
+        2,
+        "",
+        "nearfar train: error: No space left on device (runs/x)\n",
+    )
+
+
+def test_the_console_script_is_installed():
+    done = subprocess.run(
+        [sys.executable, "-c", "from nearfar.cli import main; raise SystemExit(main(['bogus']))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no command is named 'bogus'" in done.stderr

@@ -12,6 +12,7 @@ ORDER = [
     {"scale_sets", "atomic"},
     {"grid"},
     {"pyramid"},
+    {"kernels"},
     {"functional"},
     {"layers"},
     {"models", "data"},

@@ -244,13 +244,31 @@ def resample(
         )
     if source == target and outside == "border":
         return x
-    plain = kernel == "bilinear" and outside == "border"
-    if plain and all(axis.tiles for grid in (source, target) for axis in grid):
+    if kernel == "bilinear" and outside == "border" and resizes(source, target):
         return _resize(x, (target[0].size, target[1].size), antialias)
-    rows = _weights(source[0], target[0], antialias, kernel, outside).to(x)
-    columns = _weights(source[1], target[1], antialias, kernel, outside).to(x)
+    matrices = reading_matrices(source, target, antialias, kernel, outside)
+    rows, columns = (matrix.to(x) for matrix in matrices)
     moved = torch.matmul(torch.matmul(rows, x), columns.mT)
     return moved.contiguous(memory_format=_memory_format(x))
+
+
+def resizes(source: Grid, target: Grid) -> bool:
+    """Whether going from one grid to the other is ordinary resizing: both tile the same image."""
+    return all(axis.tiles for grid in (source, target) for axis in grid)
+
+
+def reading_matrices(
+    source: Grid,
+    target: Grid,
+    antialias: bool,
+    kernel: Kernel = "bilinear",
+    outside: Outside = "border",
+) -> tuple[Tensor, Tensor]:
+    """The matrices (vertical, horizontal) by which :func:`resample` reads a map; float64."""
+    return (
+        _weights(source[0], target[0], antialias, kernel, outside),
+        _weights(source[1], target[1], antialias, kernel, outside),
+    )
 
 
 def _weights(

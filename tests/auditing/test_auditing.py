@@ -81,9 +81,9 @@ def test_findings_say_what_the_figures_say():
         "plain",
     )
     assert said[0] == (
-        "At 0.5 times the training size plain is right on 20% of the test images and good on 80% "
-        "(+60 points); at 2 times the training size plain is right on 30% of the test images and "
-        "good on 95% (+65 points)."
+        "At 0.5 times the training size plain is right on 20 % of the test images and good on 80 % "
+        "(+60 points); at 2 times the training size plain is right on 30 % of the test images and "
+        "good on 95 % (+65 points)."
     )
     assert said[1] == (
         "Where each net stays within 5 points of its own accuracy at 1×: plain only at 1×, good 1× "

@@ -29,8 +29,8 @@ def findings(curves: Mapping[str, ScaleCurve], baseline: str, trained_at: float 
     sentences = [_headline(curves, baseline, rivals, trained_at)] if rivals else []
     bands = [f"{name} {_span(curve, trained_at)}" for name, curve in curves.items()]
     sentences.append(
-        f"Where each net stays within {_BAND_LOSS:.0%} points of its own accuracy at "
-        f"{trained_at:g}×: {', '.join(bands)}.".replace("% points", " points")
+        f"Where each net stays within {100 * _BAND_LOSS:.0f} points of its own accuracy at "
+        f"{trained_at:g}×: {', '.join(bands)}."
     )
     return sentences + [_against(name, curves[name], baseline, curves[baseline]) for name in rivals]
 
@@ -47,9 +47,11 @@ def _headline(
     parts = []
     for scale in ends:
         ours, theirs = curves[best].accuracy(scale), curves[baseline].accuracy(scale)
+        # The difference of the rounded figures, so that it is the one a reader computes.
+        gain = round(ours, 2) - round(theirs, 2)
         parts.append(
-            f"at {scale:g} times the training size {baseline} is right on {theirs:.0%} of the test "
-            f"images and {best} on {ours:.0%} ({_points(ours - theirs)})"
+            f"at {scale:g} times the training size {baseline} is right on {100 * theirs:.0f} % of the "
+            f"test images and {best} on {100 * ours:.0f} % ({_points(gain)})"
         )
     text = "; ".join(parts) + "."
     return text[0].upper() + text[1:]

@@ -43,6 +43,7 @@ class Report:
     Attributes:
         title: what was compared.
         findings: sentences; the first is the headline.
+        nets: for each net, the baseline first, what it is in a few words.
         curves: answers of each net, the baseline first.
         costs: for each net.
         seconds: for each net, a batch's time.
@@ -59,6 +60,7 @@ class Report:
 
     title: str
     findings: Sequence[str]
+    nets: Mapping[str, str]
     curves: Mapping[str, ScaleCurve]
     costs: Mapping[str, Cost]
     seconds: Mapping[str, float]
@@ -95,6 +97,7 @@ def render_report(report: Report) -> str:
         nets=[
             {
                 "name": name,
+                "what": report.nets[name],
                 "colour": colours[name],
                 "parameters": report.costs[name].parameters,
                 "multiplications": report.costs[name].multiplications,

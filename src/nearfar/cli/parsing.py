@@ -49,6 +49,7 @@ def parse_call(function: Callable[..., Any], arguments: list[str], examples: str
         description=about.replace("``", ""),
         epilog=f"examples:\n{examples}",
         formatter_class=_Formatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--config", action=ActionConfigFile, help="read options from a YAML file; later options win"

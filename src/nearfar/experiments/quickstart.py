@@ -39,6 +39,18 @@ NETS: dict[str, ModelSpec] = {
     "wsms": ModelSpec("wsms_cnn_small"),
     "hierarchical": ModelSpec("hierarchical_cnn_small"),
 }
+#: What each of them is, for the report.
+_DESCRIPTIONS = {
+    "plain": "two 5×5 convolutions with max pooling between, global max pooling, a linear classifier",
+    "si": "the same net with SI-layers: each filter meets its input at five scales, the strongest "
+    "answer stays; no parameter added",
+    "pyramid": "the same net with pyramid layers: 1/4 and 1/2 of the filters, each at four or two "
+    "scales, side by side",
+    "wsms": "the same net in two stages, at full and at half size, convolution weights shared, "
+    "features side by side",
+    "hierarchical": "the same net whole at five scales, weights shared, the scales' probabilities "
+    "summed; no parameter added",
+}
 _TIMED_BATCH = 64
 _EXAMPLES = 4
 _WINNER_SCALES = (0.5, 0.75, 1.0, 1.5, 2.0)
@@ -280,6 +292,7 @@ def _write_report(
     report = Report(
         title="Who still knows the digit when it is far, or very near?",
         findings=said,
+        nets=_DESCRIPTIONS,
         curves=curves,
         costs={name: found.cost for name, found in audits.items()},
         seconds=seconds,

@@ -1,0 +1,33 @@
+"""The figures that the docs quote are the committed ones."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_the_table_of_why_is_the_committed_one(pytestconfig):
+    root = pytestconfig.rootpath
+    table = (root / "results" / "why.md").read_text()
+    assert table in (root / "docs" / "why.md").read_text()
+    rows = json.loads((root / "results" / "why.json").read_text())["rows"]
+    assert table.count("\n") == len(rows) + 2
+    for row in rows:
+        shares = " | ".join(f"{100 * a:.0f}" for a in row["accuracy"].values())
+        assert f"| {row['question']} | {row['net']} | {shares} |" in table
+
+
+def test_committed_results_are_of_this_schema(pytestconfig):
+    import jsonschema
+
+    schema = pytestconfig.rootpath / "src/nearfar/experiments/quickstart.schema.json"
+    results = pytestconfig.rootpath / "results/quickstart.json"
+    jsonschema.validate(json.loads(results.read_text()), json.loads(schema.read_text()))
+
+
+def test_recipes_quote_the_committed_figures(pytestconfig):
+    results = json.loads((pytestconfig.rootpath / "results/quickstart.json").read_text())
+    for name, found in results["models"].items():
+        text = (pytestconfig.rootpath / f"recipes/digits_{name}.yaml").read_text()
+        for scale, accuracy in found["accuracy"].items():
+            if scale in ("0.5", "1.0", "2.0"):
+                assert f"{100 * accuracy:.0f} % at {float(scale):g}×" in text, (name, scale)

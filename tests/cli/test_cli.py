@@ -79,7 +79,7 @@ def test_a_command_s_help_shows_its_examples_and_options(capsys, name):
         ("train --data.source nothing --out {tmp}", "no data set is named 'nothing'"),
         ("train --data.protocol.canvas 0", "canvas and content must be at least 1 pixel"),
         (
-            "train --model.options {{levels: [3]}} --model.name cnn_small --out {tmp}",
+            "train --model.options '{{levels: [3]}}' --model.name cnn_small --out {tmp}",
             "does not take",
         ),
         ("audit", "checkpoint"),

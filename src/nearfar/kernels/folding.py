@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["AxisFold", "can_fold", "fold_axis", "folded_branch"]
+__all__ = ["AxisFold", "Folding", "can_fold", "fold_axis"]
 
 #: More phases than this cost more in small convolutions than the folding saves.
 _MOST_PHASES = 2
@@ -122,90 +122,126 @@ def _between(at: Fraction) -> list[tuple[int, Fraction]]:
     return [(i, w) for i, w in ((low, 1 - part), (low + 1, part)) if w]
 
 
-def folded_branch(x: Tensor, weight: Tensor, groups: int, ratio: Fraction) -> Tensor:
-    """The branch at ``ratio``, without bias, on the base grid.
+class Folding:
+    """The branch at one ratio, without bias, on the base grid, for maps of one size.
+
+    Interior and borders are apart, because the interior is worth doing in chunks of the batch and the
+    borders, which are small, at once. ``interior(x)`` less ``borders(lines(x))`` is the branch.
 
     Args:
-        x: ``[B, C_in, H, W]``; :func:`can_fold` must hold.
-        weight: ``[C_out, C_in / groups, k_h, k_w]``, odd.
+        ratio: p/q above 1; :func:`can_fold` must hold.
+        size: (H, W) of the base map.
+        kernel: (k_h, k_w) of the convolution.
         groups: of the convolution.
-        ratio: p/q above 1.
-
-    Returns:
-        ``[B, C_out, H, W]``, differentiable in ``x`` and ``weight``.
     """
-    tall = fold_axis(ratio, weight.shape[2])
-    wide = fold_axis(ratio, weight.shape[3])
-    y = _interior(x, weight, groups, tall, wide)
-    height, width = x.shape[-2:]
-    rows, columns = _edges(tall, weight, 2), _edges(wide, weight, 3)
-    r, c = len(tall.edge), len(wide.edge)
-    # e ⊗ R along the top and bottom, for few rows each.
-    for last in (False, True) if r else ():
-        line = x[:, :, height - 1 if last else 0]
-        kernels = _mirrored(rows, last) @ weight.permute(0, 1, 3, 2).flatten(0, 2).T  # r × (O I kw)
-        strip = _line(line, torch.unflatten(kernels, 1, _shape(weight, 3)), groups, wide)
-        part = y[:, :, height - r :] if last else y[:, :, :r]
-        part -= strip
-    # Z ⊗ e along the left and right: R ⊗ e less the corners e ⊗ e.
-    for last in (False, True) if c else ():
-        line = x[:, :, :, width - 1 if last else 0]
-        mine = _mirrored(columns, last)
-        kernels = mine @ weight.flatten(0, 2).T  # c × (O I kh)
-        strip = _line(line, torch.unflatten(kernels, 1, _shape(weight, 2)), groups, tall)
-        for bottom in (False, True) if r else ():
-            corner = torch.einsum("rj,oijk,ck->rcoi", _mirrored(rows, bottom), weight, mine)
-            dot = _pointwise(line[:, :, height - 1 if bottom else 0], corner, groups)
-            part = strip[:, :, :, height - r :] if bottom else strip[:, :, :, :r]
-            part -= dot.permute(0, 3, 2, 1)
-        part = y[:, :, :, width - c :] if last else y[:, :, :, :c]
-        part -= strip.transpose(2, 3)
-    return y
 
+    def __init__(
+        self, ratio: Fraction, size: tuple[int, int], kernel: tuple[int, int], groups: int
+    ) -> None:
+        self.tall, self.wide = fold_axis(ratio, kernel[0]), fold_axis(ratio, kernel[1])
+        self.size, self.groups = size, groups
+        q = self.tall.phases
+        self.phases = [(a, b) for a in range(q) for b in range(q)]
+        self.padding = (self.wide.before, self.wide.after, self.tall.before, self.tall.after)
 
-def _interior(x: Tensor, weight: Tensor, groups: int, tall: AxisFold, wide: AxisFold) -> Tensor:
-    """R ⊗ R: the phases' convolutions on the map continued by its edges, interleaved."""
-    padded = F.pad(x, (wide.before, wide.after, tall.before, tall.after), mode="replicate")
-    q = tall.phases
-    height, width = x.shape[-2:]
-    parts = {}
-    for a in range(q):
-        for b in range(q):
-            rows, columns = _matrix(tall.taps[a], weight), _matrix(wide.taps[b], weight)
-            kernel = torch.einsum("tj,oijk,uk->oitu", rows, weight, columns)
-            top, left = tall.before + tall.first[a] + a, wide.before + wide.first[b] + b
-            seen = padded[
-                :,
-                :,
-                top : top + height - a + len(tall.taps[a]) - 1,
-                left : left + width - b + len(wide.taps[b]) - 1,
-            ]
-            parts[a, b] = F.conv2d(seen, kernel.to(weight), None, q, 0, 1, groups)
-    if q == 1:
-        return parts[0, 0]
-    y = x.new_empty((x.shape[0], weight.shape[0], height, width)).to(
-        memory_format=torch.channels_last
-    )
-    for (a, b), part in parts.items():
-        y[:, :, a::q, b::q] = part
-    return y
+    def kernels(self, weight: Tensor) -> list[Tensor]:
+        """``E_a W E_bᵀ`` for each phase; differentiable."""
+        return [
+            torch.einsum(
+                "tj,oijk,uk->oitu",
+                _matrix(self.tall.taps[a], weight),
+                weight,
+                _matrix(self.wide.taps[b], weight),
+            ).contiguous(memory_format=torch.channels_last)
+            for a, b in self.phases
+        ]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """``x`` continued by its edge samples as far as the taps reach."""
+        return F.pad(x, self.padding, mode="replicate")
+
+    def window(self, padded: Tensor, phase: int) -> Tensor:
+        """What one phase's convolution reads of the padded map."""
+        a, b = self.phases[phase]
+        top = self.tall.before + self.tall.first[a] + a
+        left = self.wide.before + self.wide.first[b] + b
+        bottom = top + self.size[0] - a + len(self.tall.taps[a]) - 1
+        right = left + self.size[1] - b + len(self.wide.taps[b]) - 1
+        return padded[:, :, top:bottom, left:right]
+
+    def interior(self, x: Tensor, kernels: list[Tensor]) -> Tensor:
+        """R ⊗ R: the phases' convolutions, interleaved."""
+        padded, q = self.padded(x), self.tall.phases
+        parts = [
+            F.conv2d(self.window(padded, i), kernel, None, q, 0, 1, self.groups)
+            for i, kernel in enumerate(kernels)
+        ]
+        if q == 1:
+            return parts[0]
+        y = torch.empty(
+            (x.shape[0], kernels[0].shape[0], *self.size),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
+        for (a, b), part in zip(self.phases, parts, strict=True):
+            y[:, :, a::q, b::q] = part
+        return y
+
+    def lines(self, x: Tensor) -> list[Tensor]:
+        """The edge samples: top and bottom row ``[B, C, W]``, left and right column ``[B, C, H]``."""
+        return [x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]]
+
+    def bands(self, y: Tensor) -> list[Tensor]:
+        """Where the borders' corrections belong: the first and last rows, then columns."""
+        r, c = len(self.tall.edge), len(self.wide.edge)
+        height, width = self.size
+        return [y[:, :, :r], y[:, :, height - r :], y[:, :, :, :c], y[:, :, :, width - c :]]
+
+    def borders(self, lines: list[Tensor], weight: Tensor) -> list[Tensor]:
+        """What the interior has too much of, in each of the :meth:`bands`; differentiable.
+
+        ``e ⊗ R`` for rows, ``(R − e) ⊗ e`` for columns.
+        """
+        r, c = len(self.tall.edge), len(self.wide.edge)
+        rows = _matrix(self.tall.edge, weight).reshape(r, weight.shape[2])
+        columns = _matrix(self.wide.edge, weight).reshape(c, weight.shape[3])
+        top, bottom, left, right = lines
+        height = self.size[0]
+        found = []
+        for line, mine in ((top, rows), (bottom, _mirror(rows))):
+            kernels = torch.einsum("rj,oijk->roik", mine, weight)
+            found.append(_line(line, kernels, self.groups, self.wide).transpose(1, 2))
+        for line, mine in ((left, columns), (right, _mirror(columns))):
+            kernels = torch.einsum("ck,oijk->coij", mine, weight)
+            strip = _line(line, kernels, self.groups, self.tall)  # [B, c, O, H]
+            for end, theirs in ((0, rows), (height - 1, _mirror(rows))):
+                corner = torch.einsum("rj,coij->rcoi", theirs, kernels)
+                dot = _pointwise(line[:, :, end], corner, self.groups)  # [B, r, c, O]
+                zeros = dot.new_zeros((dot.shape[0], height - r, *dot.shape[2:]))
+                whole = torch.cat([dot, zeros] if end == 0 else [zeros, dot], dim=1)
+                strip = strip - whole.permute(0, 2, 3, 1)
+            found.append(strip.permute(0, 2, 3, 1))
+        return found
 
 
 def _line(line: Tensor, kernels: Tensor, groups: int, axis: AxisFold) -> Tensor:
-    """R along one edge: ``[B, C, L]`` and kernels ``[n, O, I, k]`` → ``[B, O, n, L]``."""
+    """R along one edge: ``[B, C, L]`` and kernels ``[n, O, I, k]`` → ``[B, n, O, L]``."""
     n, out = kernels.shape[:2]
     q, length = axis.phases, line.shape[-1]
+    if n == 0:
+        return line.new_zeros((line.shape[0], 0, out, length))
     padded = F.pad(line, (axis.before, axis.after), mode="replicate")
     # Group-major outputs, so that every one of the n kernels of a group reads the group's channels.
     flat = torch.unflatten(kernels, 1, (groups, -1)).transpose(0, 1).flatten(0, 2)
-    answer = line.new_empty((line.shape[0], n * out, length))
+    parts = []
     for a in range(q):
         folded = torch.einsum("tj,oij->oit", _matrix(axis.taps[a], kernels), flat)
         start = axis.before + axis.first[a] + a
         seen = padded[:, :, start : start + length - a + len(axis.taps[a]) - 1]
-        answer[:, :, a::q] = F.conv1d(seen, folded.to(kernels), None, q, 0, 1, groups)
-    split = torch.unflatten(answer, 1, (groups, n, out // groups)).transpose(2, 3)
-    return split.flatten(1, 2)
+        parts.append(F.conv1d(seen, folded, None, q, 0, 1, groups))
+    answer = torch.stack(parts, dim=-1).flatten(-2) if q > 1 else parts[0]
+    return torch.unflatten(answer, 1, (groups, n, out // groups)).transpose(1, 2).flatten(2, 3)
 
 
 def _pointwise(point: Tensor, kernels: Tensor, groups: int) -> Tensor:
@@ -215,18 +251,10 @@ def _pointwise(point: Tensor, kernels: Tensor, groups: int) -> Tensor:
     return torch.einsum("bgi,rcgoi->brcgo", inputs, weights).flatten(3)
 
 
-def _edges(axis: AxisFold, weight: Tensor, along: int) -> Tensor:
-    return _matrix(axis.edge, weight).reshape(len(axis.edge), weight.shape[along])
-
-
-def _mirrored(edge: Tensor, last: bool) -> Tensor:
-    """The first border's coefficients, or the last border's: the same seen in a mirror."""
-    return edge.flip(0, 1) if last else edge
+def _mirror(edge: Tensor) -> Tensor:
+    """The coefficients at the other border: the same, seen in a mirror."""
+    return edge.flip(0, 1)
 
 
 def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=like.dtype, device=like.device)
-
-
-def _shape(weight: Tensor, along: int) -> tuple[int, int, int]:
-    return weight.shape[0], weight.shape[1], weight.shape[along]

@@ -8,7 +8,6 @@ gradients do not need its result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,17 +18,14 @@ from torch.nn import functional as F
 
 from nearfar.grid import Grid, Window
 from nearfar.kernels.adjoint import convolve_adjoint, resample_adjoint
-from nearfar.kernels.folding import can_fold, folded_branch
+from nearfar.kernels.folding import Folding, can_fold
 from nearfar.pyramid import resample
 from nearfar.scale_sets import as_ratio
 
 __all__ = ["Plan", "si_max"]
 
 #: Output elements a batch chunk: two such maps of floats fit the second-level cache of most CPUs.
-_CHUNK = 1 << 18
-
-_Pull = Callable[[Tensor, tuple[bool, bool]], tuple[Tensor | None, Tensor | None]]
-
+_CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Plan:
@@ -79,9 +75,29 @@ def si_max(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> tuple[
 class _SIMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        out, winner, pulls = _forward(x, weight, plan, keep=wanted)
-        ctx.plan, ctx.pulls = plan, pulls
+        x = x.contiguous(memory_format=torch.channels_last)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        target = plan.window.apply(plan.base)
+        out = torch.empty(
+            (x.shape[0], weight.shape[0], target[0].size, target[1].size),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
+        winner = torch.empty_like(out, dtype=torch.uint8)
+        branches = _branches(plan, x, weight)
+        for part in _chunks(out):
+            best, won = out[part], winner[part]
+            for i, branch in enumerate(branches):
+                answer = branch.forward(x[part], part)
+                if i == 0:
+                    best.copy_(answer)
+                    won.zero_()
+                else:
+                    # Later winners have larger indices, so a maximum of bytes keeps the last.
+                    torch.maximum(won, (answer > best).view(torch.uint8) * i, out=won)
+                    torch.maximum(best, answer, out=best)
+        ctx.plan = plan
         ctx.mark_non_differentiable(winner)
         ctx.save_for_backward(x, weight, winner)
         return out, winner
@@ -89,96 +105,132 @@ class _SIMax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, winner = ctx.saved_tensors
+        g = g.contiguous(memory_format=torch.channels_last)
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
         gx = torch.zeros_like(x) if wanted[0] else None
         gw = torch.zeros_like(weight) if wanted[1] else None
-        for start, pulls in ctx.pulls:
-            stop = min(start + _rows(x, g.shape), x.shape[0])
-            gradient, won = g[start:stop], winner[start:stop]
-            for i, pull in enumerate(pulls):
-                part_x, part_w = pull(gradient * (won == i), wanted)
-                if gx is not None and part_x is not None:
-                    gx[start:stop] += part_x
-                if gw is not None and part_w is not None:
-                    gw += part_w
+        branches = _branches(ctx.plan, x, weight)
+        for part in _chunks(g):
+            for i, branch in enumerate(branches):
+                mine = g[part] * (winner[part] == i)
+                into = None if gx is None else gx[part]
+                branch.backward(x[part], mine, into, gw)
+        for i, branch in enumerate(branches):
+            branch.finish(g, winner, i, gx, gw)
         return gx, gw, None
 
 
-def _rows(x: Tensor, out_shape: torch.Size) -> int:
-    """Images a chunk."""
-    one = max(1, out_shape[1] * out_shape[2] * out_shape[3])
-    return max(1, _CHUNK // one) if x.device.type == "cpu" else max(1, x.shape[0])
+def _chunks(out: Tensor) -> list[slice]:
+    """The batch in parts that stay in the cache; on a GPU, whole."""
+    batch, one = out.shape[0], max(1, out[:1].numel())
+    rows = max(1, _CHUNK // one) if out.device.type == "cpu" else max(1, batch)
+    return [slice(start, start + rows) for start in range(0, batch, rows)]
 
 
-def _forward(
-    x: Tensor, weight: Tensor, plan: Plan, keep: bool
-) -> tuple[Tensor, Tensor, list[tuple[int, list[_Pull]]]]:
-    target = plan.window.apply(plan.base)
-    shape = torch.Size((x.shape[0], weight.shape[0], target[0].size, target[1].size))
-    layout = torch.channels_last
-    x = x.contiguous(memory_format=layout)
-    weight = weight.contiguous(memory_format=layout)
-    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-    winner = torch.empty(shape, dtype=torch.uint8, device=x.device, memory_format=layout)
-    pulls: list[tuple[int, list[_Pull]]] = []
-    rows = _rows(x, shape)
-    for start in range(0, x.shape[0], rows):
-        chunk = x[start : start + rows]
-        best, won = out[start : start + rows], winner[start : start + rows]
-        kept: list[_Pull] = []
-        for i in range(len(plan.scales)):
-            ratio = plan.folds(i)
-            if ratio is None:
-                answer, pull = _streamed(chunk, weight, plan, i)
-            else:
-                answer, pull = _folded(chunk, weight, plan, ratio, keep)
-            if i == 0:
-                best.copy_(answer)
-                won.zero_()
-            else:
-                won.masked_fill_((answer > best) | answer.isnan(), i)
-                torch.maximum(best, answer, out=best)
-            kept.append(pull)
-        if keep:
-            pulls.append((start, kept))
-    return out, winner, pulls
+def _branches(plan: Plan, x: Tensor, weight: Tensor) -> list[_Streamed | _Folded]:
+    return [
+        _Streamed(plan, i, weight)
+        if (ratio := plan.folds(i)) is None
+        else _Folded(plan, ratio, x, weight)
+        for i in range(len(plan.scales))
+    ]
 
 
-def _streamed(x: Tensor, weight: Tensor, plan: Plan, i: int) -> tuple[Tensor, _Pull]:
-    window, level_grid = plan.window, plan.levels[i]
-    seen, target = window.apply(level_grid), window.apply(plan.base)
-    padding = (window.padding[0][0], window.padding[1][0])
-    level = resample(x, plan.base, level_grid, antialias=plan.antialias)
-    z = F.conv2d(level, weight, None, window.stride, padding, window.dilation, plan.groups)
-    answer = resample(z, seen, target)
+class _Streamed:
+    """A branch as it is defined: rescale, convolve, bring back."""
 
-    def pull(g: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-        back = resample_adjoint(g, seen, target, False)
-        again = resample(x, plan.base, level_grid, antialias=plan.antialias)
-        gl, gw = convolve_adjoint(back, again, weight, window, plan.groups, wanted)
-        if gl is not None:
-            gl = resample_adjoint(gl, plan.base, level_grid, plan.antialias)
-        return gl, gw
+    def __init__(self, plan: Plan, i: int, weight: Tensor) -> None:
+        self.plan, self.weight, self.level = plan, weight, plan.levels[i]
+        self.seen, self.target = plan.window.apply(self.level), plan.window.apply(plan.base)
+        self.padding = (plan.window.padding[0][0], plan.window.padding[1][0])
 
-    return answer, pull
+    def _rescaled(self, x: Tensor) -> Tensor:
+        return resample(x, self.plan.base, self.level, antialias=self.plan.antialias)
+
+    def forward(self, x: Tensor, part: slice) -> Tensor:
+        window = self.plan.window
+        z = F.conv2d(
+            self._rescaled(x),
+            self.weight,
+            None,
+            window.stride,
+            self.padding,
+            window.dilation,
+            self.plan.groups,
+        )
+        return resample(z, self.seen, self.target)
+
+    def backward(self, x: Tensor, g: Tensor, gx: Tensor | None, gw: Tensor | None) -> None:
+        plan = self.plan
+        back = resample_adjoint(g, self.seen, self.target, False)
+        wanted = (gx is not None, gw is not None)
+        level = self._rescaled(x)
+        gl, part = convolve_adjoint(back, level, self.weight, plan.window, plan.groups, wanted)
+        if gx is not None and gl is not None:
+            gx += resample_adjoint(gl, plan.base, self.level, plan.antialias)
+        if gw is not None and part is not None:
+            gw += part
+
+    def finish(
+        self, g: Tensor, winner: Tensor, i: int, gx: Tensor | None, gw: Tensor | None
+    ) -> None:
+        """Nothing is left to do at the end."""
 
 
-def _folded(
-    x: Tensor, weight: Tensor, plan: Plan, ratio: Fraction, keep: bool
-) -> tuple[Tensor, _Pull]:
-    if not keep:
-        return folded_branch(x, weight, plan.groups, ratio), _no_pull
-    with torch.enable_grad():
-        leaves = (x.detach().requires_grad_(), weight.detach().requires_grad_())
-        answer = folded_branch(*leaves, plan.groups, ratio)
+class _Folded:
+    """A branch folded onto the base grid."""
 
-    def pull(g: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-        some = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
-        found = iter(torch.autograd.grad(answer, some, g, retain_graph=True))
-        return next(found) if wanted[0] else None, next(found) if wanted[1] else None
+    def __init__(self, plan: Plan, ratio: Fraction, x: Tensor, weight: Tensor) -> None:
+        size = (plan.base[0].size, plan.base[1].size)
+        self.fold = Folding(ratio, size, plan.window.kernel, plan.groups)
+        self.x, self.weight = x, weight
+        self.kernels = self.fold.kernels(weight)
+        self._borders: list[Tensor] | None = None
+        self._gradients = [torch.zeros_like(kernel) for kernel in self.kernels]
+        q = self.fold.tall.phases
+        self._window = Window.make(1, q)
 
-    return answer.detach(), pull
+    def forward(self, x: Tensor, part: slice) -> Tensor:
+        if self._borders is None:
+            self._borders = self.fold.borders(self.fold.lines(self.x), self.weight)
+        y = self.fold.interior(x, self.kernels)
+        for band, border in zip(self.fold.bands(y), self._borders, strict=True):
+            band -= border[part]
+        return y
 
+    def backward(self, x: Tensor, g: Tensor, gx: Tensor | None, gw: Tensor | None) -> None:
+        fold, q = self.fold, self.fold.tall.phases
+        padded = fold.padded(x)
+        wanted = (gx is not None, gw is not None)
+        into = torch.zeros_like(padded) if gx is not None and q > 1 else None
+        for i, (a, b) in enumerate(fold.phases):
+            mine = g[:, :, a::q, b::q].contiguous(memory_format=torch.channels_last)
+            seen = fold.window(padded, i)
+            found, gk = convolve_adjoint(
+                mine, seen, self.kernels[i], self._window, fold.groups, wanted
+            )
+            if gk is not None:
+                self._gradients[i] += gk
+            if into is not None and found is not None:
+                fold.window(into, i).add_(found)
+            elif found is not None:
+                into = found
+        if gx is not None and into is not None:
+            gx += torch.ops.aten.replication_pad2d_backward(into, x, fold.padding)
 
-def _no_pull(g: Tensor, wanted: tuple[bool, bool]) -> tuple[None, None]:
-    return None, None
+    def finish(
+        self, g: Tensor, winner: Tensor, i: int, gx: Tensor | None, gw: Tensor | None
+    ) -> None:
+        """The borders' share, and from the folded kernels back to the weight."""
+        with torch.enable_grad():
+            weight = self.weight.detach().requires_grad_()
+            lines = [line.detach().requires_grad_() for line in self.fold.lines(self.x)]
+            results = [*self.fold.kernels(weight), *self.fold.borders(lines, weight)]
+        bands = zip(self.fold.bands(g), self.fold.bands(winner), strict=True)
+        gradients = [*self._gradients, *(-(part * (won == i)) for part, won in bands)]
+        found = torch.autograd.grad(results, [weight, *lines], gradients)
+        if gw is not None:
+            gw += found[0]
+        if gx is not None:
+            for line, part in zip(self.fold.lines(gx), found[1:], strict=True):
+                line += part

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from nearfar import pyramid
 from nearfar.errors import InputError
-from nearfar.grid import Grid, Padding, Window, base_grid
-from nearfar.pyramid import Pyramid, collapse, expand, resample
-from nearfar.scale_sets import ScaleSet
+from nearfar.grid import Grid, Padding, Window, level_size
+from nearfar.kernels import streams
+from nearfar.kernels.streaming import Plan, si_max
+from nearfar.pyramid import Pyramid, check_map, collapse, expand, resample
+from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
 
@@ -102,18 +104,64 @@ def si_conv2d(
     if reduce not in get_args(Reduce):
         raise InputError(f"reduce must be one of {', '.join(get_args(Reduce))}, got {reduce!r}")
     window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
-    seen = expand(x, scales, antialias=antialias)
-    fits = [min(_sizes(window, _grid(seen, i))) > 0 for i in range(len(seen))]
-    kept = [i for i, ok in enumerate(fits) if ok]
-    if len(kept) < len(fits) or min(_sizes(window, base_grid(*x.shape[-2:]))) < 1:
-        seen = _only(seen, kept, window)
-    answers = pyramid.map(_slide(weight, bias, window, groups, padding_mode), seen, window=window)
+    values = as_scales(scales)
+    kept = _fitting(x, values, window)
+    shown = tuple(values[i] for i in kept)
+    symmetric = all(before == after for before, after in window.padding)
+    out: Tensor
+    winner: Tensor | None
+    if (
+        reduce == "max"
+        and len(kept) > 1
+        and padding_mode == "zeros"
+        and symmetric
+        and streams(x, weight)
+    ):
+
+        def again(x: Tensor, weight: Tensor) -> Tensor:
+            return _composed(x, weight, None, window, groups, shown, antialias, "max", "zeros")[0]
+
+        plan = Plan.make(x, shown, window, groups, antialias)
+        out, winner = si_max(*_cast(x, weight, bias), plan, again)
+    else:
+        out, winner = _composed(
+            x, weight, bias, window, groups, shown, antialias, reduce, padding_mode, return_winner
+        )
     if not return_winner:
-        return collapse(answers, reduce)
-    out, winner = collapse(answers, reduce, return_winner=True)
-    if len(kept) < len(fits):
+        return out
+    assert winner is not None
+    if len(kept) < len(values):
         winner = torch.tensor(kept, dtype=torch.uint8, device=winner.device)[winner.long()]
     return out, winner
+
+
+def _composed(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Window,
+    groups: int,
+    scales: tuple[float, ...],
+    antialias: bool,
+    reduce: Reduce,
+    padding_mode: str,
+    return_winner: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """The SI-layer as the algebra says it: collapse ∘ map ∘ expand. The streaming path's reference."""
+    seen = expand(x, scales, antialias=antialias)
+    slide = _slide(weight, bias, window, groups, padding_mode)
+    answers = pyramid.map(slide, seen, window=window)
+    if return_winner:
+        return collapse(answers, reduce, return_winner=True)
+    return collapse(answers, reduce), None
+
+
+def _cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Under autocast, what a convolution's arguments would be cast to."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def pyramid_conv2d(
@@ -152,7 +200,7 @@ def pyramid_conv2d(
     window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
     seen = expand(x, scales, antialias=antialias)
     for scale, grid in zip(seen.scales, seen.grids, strict=True):
-        if grid is not None and min(_sizes(window, grid)) < 1:
+        if grid is not None and _least(window, grid[0].size, grid[1].size) < 1:
             raise InputError(
                 f"at scale {scale:g} the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the "
                 f"padded input ({tuple(x.shape[-2:])} at scale 1); use fewer levels, more padding or "
@@ -221,7 +269,7 @@ def scale_conv2d(
     for s in range(kept):
         grid = x.grids[s]
         assert grid is not None
-        if min(_sizes(window, grid)) < 1:
+        if _least(window, grid[0].size, grid[1].size) < 1:
             raise InputError(
                 f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than level {s} "
                 f"{tuple(x.levels[s].shape[-2:])} with its padding; leave that scale out or pad more"
@@ -261,27 +309,29 @@ def _grid(x: Pyramid, i: int) -> Grid:
     return grid
 
 
-def _sizes(window: Window, grid: Grid) -> tuple[int, int]:
-    return window.output_size(grid[0].size, 0), window.output_size(grid[1].size, 1)
-
-
-def _only(seen: Pyramid, kept: list[int], window: Window) -> Pyramid:
-    """The levels on which the kernel fits, with a warning that names the others."""
-    assert seen.base is not None
-    left_out = [f"{s:g}" for i, s in enumerate(seen.scales) if i not in kept]
+def _fitting(x: Tensor, scales: tuple[float, ...], window: Window) -> list[int]:
+    """Which scales leave room for the kernel; a warning names the others."""
+    check_map(x, "si_conv2d")
+    height, width = x.shape[-2:]
+    sizes = [(level_size(height, s), level_size(width, s)) for s in scales]
+    fits = [min(h, w) > 0 and _least(window, h, w) > 0 for h, w in sizes]
+    kept = [i for i, ok in enumerate(fits) if ok]
+    if len(kept) == len(scales) and _least(window, height, width) > 0:
+        return kept
+    left_out = ", ".join(f"{s:g}" for s, ok in zip(scales, fits, strict=True) if not ok)
     what = (
         f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the padded input "
-        f"({seen.base[0].size}×{seen.base[1].size} at scale 1) at scale {', '.join(left_out)}"
+        f"({height}×{width} at scale 1) at scale {left_out or 1}"
     )
-    if not kept or min(_sizes(window, seen.base)) < 1:
+    if not kept or _least(window, height, width) < 1:
         raise InputError(f"{what}: give a larger input, more padding, or other scales")
     warnings.warn(f"{what}; left out", stacklevel=3)
-    return Pyramid(
-        tuple(seen.levels[i] for i in kept),
-        tuple(seen.scales[i] for i in kept),
-        tuple(seen.grids[i] for i in kept),
-        seen.base,
-    )
+    return kept
+
+
+def _least(window: Window, height: int, width: int) -> int:
+    """The smaller side of the output for an input of this size; 0 if the kernel does not fit."""
+    return min(window.output_size(height, 0), window.output_size(width, 1))
 
 
 def _pad(x: Tensor, window: Window, mode: str) -> tuple[Tensor, tuple[int, int]]:

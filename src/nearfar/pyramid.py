@@ -94,7 +94,7 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
         InputError: wrong rank or dtype, bad scales, or a level that would have no sample.
     """
     values = as_scales(scales)
-    _check_map(x, "expand")
+    check_map(x, "expand")
     height, width = int(x.shape[-2]), int(x.shape[-1])
     sizes = [(level_size(height, s), level_size(width, s)) for s in values]
     for s, size in zip(values, sizes, strict=True):
@@ -378,7 +378,12 @@ def _memory_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _check_map(x: Tensor, name: str) -> None:
+def check_map(x: Tensor, name: str) -> None:
+    """Refuses what is no map: another rank than 3 or 4, or not floating point.
+
+    Raises:
+        InputError: as said; ``name`` begins the message.
+    """
     if x.dim() not in (3, 4) or not x.is_floating_point():
         raise InputError(
             f"{name} needs a floating-point map [B, C, H, W] or [C, H, W], got shape "

@@ -21,6 +21,8 @@ def resample_adjoint(g: Tensor, source: Grid, target: Grid, antialias: bool) -> 
         return torch.matmul(torch.matmul(rows.mT, g), columns)
     new = (target[0].size, target[1].size)
     shape = [g.shape[0], g.shape[1], *size]
+    if g.dtype in (torch.float16, torch.bfloat16):
+        return resample_adjoint(g.float(), source, target, antialias).to(g.dtype)
     if antialias and (new[0] < size[0] or new[1] < size[1]):
         averaged: Tensor = torch.ops.aten._upsample_bilinear2d_aa_backward(g, new, shape, False)
         return averaged

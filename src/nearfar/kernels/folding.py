@@ -152,7 +152,7 @@ class Folding:
                 _matrix(self.tall.taps[a], weight),
                 weight,
                 _matrix(self.wide.taps[b], weight),
-            ).contiguous(memory_format=torch.channels_last)
+            ).contiguous()
             for a, b in self.phases
         ]
 

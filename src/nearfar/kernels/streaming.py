@@ -8,6 +8,7 @@ gradients do not need its result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearfar.grid import Grid, Window
+from nearfar.grid import Axis, Grid, Window, base_grid, level_size
 from nearfar.kernels.adjoint import convolve_adjoint, resample_adjoint
 from nearfar.kernels.folding import Folding, can_fold
 from nearfar.pyramid import resample
@@ -26,6 +27,7 @@ __all__ = ["Plan", "si_max"]
 
 #: Output elements a batch chunk: two such maps of floats fit the second-level cache of most CPUs.
 _CHUNK = 1 << 20
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -49,6 +51,21 @@ class Plan:
     antialias: bool
     fold: bool = True
 
+    @classmethod
+    def make(
+        cls, x: Tensor, scales: tuple[float, ...], window: Window, groups: int, antialias: bool
+    ) -> Plan:
+        """For inputs of the size of ``x``."""
+        height, width = x.shape[-2:]
+        levels = tuple(
+            (
+                Axis.tiling(level_size(height, s), height),
+                Axis.tiling(level_size(width, s), width),
+            )
+            for s in scales
+        )
+        return cls(base_grid(height, width), levels, scales, window, groups, antialias)
+
     def folds(self, i: int) -> Fraction | None:
         """The ratio of level ``i``, if its branch is folded."""
         window, size = self.window, (self.base[0].size, self.base[1].size)
@@ -63,20 +80,39 @@ class Plan:
         return ratio if fits else None
 
 
-def si_max(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> tuple[Tensor, Tensor]:
-    """The maximum over scales and its winner; see :func:`nearfar.functional.si_conv2d`."""
-    out, winner = _SIMax.apply(x, weight, plan)
+def si_max(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: Plan,
+    again: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The maximum over scales and its winner; see :func:`nearfar.functional.si_conv2d`.
+
+    Args:
+        x: ``[B, C_in, H, W]``, any layout; the result has the same.
+        weight: ``[C_out, C_in / groups, k_h, k_w]``.
+        bias: ``[C_out]``.
+        plan: geometry, for inputs of this size.
+        again: the same maximum without bias as a differentiable composition, for second derivatives.
+    """
+    layout = torch.channels_last
+    # As a convolution does: either argument decides. Plainly contiguous is told apart first, since
+    # maps of one channel are both.
+    last = any(not t.is_contiguous() and t.is_contiguous(memory_format=layout) for t in (x, weight))
+    # The weight is not brought to channels-last: torch's fallback for small inputs refuses that.
+    out, winner = _SIMax.apply(x.contiguous(memory_format=layout), weight.contiguous(), plan, again)
     if bias is not None:
         # The same at every scale, and restoring keeps constants: added once, it changes no winner.
         out = out + bias[:, None, None]
-    return out, winner
+    return (out, winner) if last else (out.contiguous(), winner.contiguous())
 
 
 class _SIMax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-        x = x.contiguous(memory_format=torch.channels_last)
-        weight = weight.contiguous(memory_format=torch.channels_last)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, plan: Plan, again: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         target = plan.window.apply(plan.base)
         out = torch.empty(
             (x.shape[0], weight.shape[0], target[0].size, target[1].size),
@@ -97,14 +133,23 @@ class _SIMax(torch.autograd.Function):
                     # Later winners have larger indices, so a maximum of bytes keeps the last.
                     torch.maximum(won, (answer > best).view(torch.uint8) * i, out=won)
                     torch.maximum(best, answer, out=best)
-        ctx.plan = plan
+        ctx.plan, ctx.again = plan, again
         ctx.mark_non_differentiable(winner)
         ctx.save_for_backward(x, weight, winner)
         return out, winner
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, winner = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate this again
+            some = [t for t, want in zip((x, weight), ctx.needs_input_grad, strict=False) if want]
+            y = ctx.again(x, weight)
+            found = iter(torch.autograd.grad(y, some, g, create_graph=True))
+            return (
+                *(next(found) if want else None for want in ctx.needs_input_grad[:2]),
+                None,
+                None,
+            )
         g = g.contiguous(memory_format=torch.channels_last)
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
         gx = torch.zeros_like(x) if wanted[0] else None
@@ -117,7 +162,7 @@ class _SIMax(torch.autograd.Function):
                 branch.backward(x[part], mine, into, gw)
         for i, branch in enumerate(branches):
             branch.finish(g, winner, i, gx, gw)
-        return gx, gw, None
+        return gx, gw, None, None
 
 
 def _chunks(out: Tensor) -> list[slice]:
@@ -228,7 +273,15 @@ class _Folded:
             results = [*self.fold.kernels(weight), *self.fold.borders(lines, weight)]
         bands = zip(self.fold.bands(g), self.fold.bands(winner), strict=True)
         gradients = [*self._gradients, *(-(part * (won == i)) for part, won in bands)]
-        found = torch.autograd.grad(results, [weight, *lines], gradients)
+        # A 1×1 kernel reaches over no border, and leaves empty bands outside of the graph.
+        some = [(y, dy) for y, dy in zip(results, gradients, strict=True) if y.requires_grad]
+        found = torch.autograd.grad(
+            [y for y, _ in some],
+            [weight, *lines],
+            [dy for _, dy in some],
+            allow_unused=True,
+            materialize_grads=True,
+        )
         if gw is not None:
             gw += found[0]
         if gx is not None:

@@ -1,0 +1,56 @@
+"""When the fast paths are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+__all__ = ["reference_only", "streams"]
+
+_reference_only: ContextVar[bool] = ContextVar("reference_only", default=False)
+
+
+@contextmanager
+def reference_only() -> Iterator[None]:
+    """Within this context the operators are computed as the algebra defines them.
+
+    For comparison and for finding faults; results agree to rounding.
+    """
+    token = _reference_only.set(True)
+    try:
+        yield
+    finally:
+        _reference_only.reset(token)
+
+
+def streams(x: Tensor, weight: Tensor) -> bool:
+    """Whether an SI-layer may take the streaming path for these tensors.
+
+    Tracing (``torch.compile``, ``torch.export``), function transforms (``torch.func``) and tensors
+    that are not ordinary ones (meta, fake, distributed) see the composition of plain operators, which
+    all of them understand.
+    """
+    ordinary = all(type(t) in (Tensor, nn.Parameter) for t in (x, weight))
+    return (
+        not _reference_only.get()
+        and not torch.compiler.is_compiling()
+        and ordinary
+        and x.dim() == 4
+        and x.numel() > 0
+        and x.dtype == weight.dtype
+        and x.device == weight.device
+        and x.device.type != "meta"
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and not any(_transformed(t) for t in (x, weight))
+    )
+
+
+def _transformed(t: Tensor) -> bool:
+    """Inside ``vmap``, ``grad`` or ``jvp`` of torch.func, or a dual number of forward mode."""
+    inside_dual_level: bool = forward_ad._current_level >= 0
+    return inside_dual_level or torch._C._functorch.is_functorch_wrapped_tensor(t)

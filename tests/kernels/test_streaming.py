@@ -1,0 +1,237 @@
+"""The streaming path against the composition that the algebra defines."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nearfar.functional import si_conv2d
+from nearfar.grid import Window, level_size
+from nearfar.kernels import reference_only, streams
+from nearfar.layers import SIConv2d
+from nearfar.scale_sets import SCALE_SETS
+
+POOL = [0.2, 0.4, 0.5, 0.6, 0.75, 0.88, 1.0, 1.16, 1.3333, 1.5, 1.72, 2.0, 2.5, 3.0, 4.0]
+
+
+@st.composite
+def cases(draw, largest):
+    groups = draw(st.sampled_from([1, 1, 2]))
+    same = draw(st.booleans())  # half of all cases where folding applies
+    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    size = (draw(st.integers(1, largest)), draw(st.integers(1, largest)))
+    case = {
+        "x": (draw(st.integers(0, 3)), groups * draw(st.integers(1, 3)), *size),
+        "out": groups * draw(st.integers(1, 3)),
+        "groups": groups,
+        "kernel": kernel,
+        "stride": 1 if same else draw(st.integers(1, 3)),
+        "padding": tuple(k // 2 for k in kernel) if same else draw(st.integers(0, 4)),
+        "dilation": 1 if same else draw(st.integers(1, 2)),
+        "scales": draw(st.lists(st.sampled_from(POOL), min_size=1, max_size=7)),
+        "antialias": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "channels_last": draw(st.booleans()),
+        "dtype": draw(st.sampled_from([torch.float64, torch.float64, torch.float32])),
+    }
+    window = Window.make(kernel, case["stride"], case["padding"], case["dilation"])
+    for scale in (1.0, *case["scales"]):
+        h, w = level_size(size[0], scale), level_size(size[1], scale)
+        assume(min(h, w) > 0)
+        assume(window.output_size(h, 0) > 0 and window.output_size(w, 1) > 0)
+    return case
+
+
+def compare(case):
+    torch.manual_seed(0)
+    x = torch.randn(case["x"], dtype=case["dtype"])
+    if case["channels_last"]:
+        x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(
+        case["out"], x.shape[1] // case["groups"], *case["kernel"], dtype=case["dtype"]
+    )
+    bias = torch.randn(case["out"], dtype=case["dtype"]) if case["bias"] else None
+    leaves = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+    options = {
+        "stride": case["stride"],
+        "padding": case["padding"],
+        "dilation": case["dilation"],
+        "groups": case["groups"],
+        "scales": case["scales"],
+        "antialias": case["antialias"],
+    }
+
+    def run():
+        y, winner = si_conv2d(x, weight, bias, **options, return_winner=True)
+        g = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).reshape(y.shape)
+        return y, winner, torch.autograd.grad((y * g).sum(), leaves)
+
+    y, winner, gradients = run()
+    with reference_only():
+        y_ref, winner_ref, gradients_ref = run()
+    exact = case["dtype"] == torch.float64
+    tolerance = {"rtol": 1e-9, "atol": 1e-9} if exact else {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(y, y_ref, **tolerance)
+    if exact and len(set(case["scales"])) == len(case["scales"]):
+        # Where two scales tie to the last bits, rounding decides; nowhere else.
+        assert (winner != winner_ref).sum() <= 0.02 * winner.numel() + 2
+        if torch.equal(winner, winner_ref):
+            for a, b in zip(gradients, gradients_ref, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much])
+@given(cases(16))
+def test_it_is_the_composition(case):
+    compare(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, suppress_health_check=[HealthCheck.filter_too_much])
+@given(cases(40))
+def test_it_is_the_composition_searched_widely(case):
+    compare(case)
+
+
+@pytest.mark.parametrize("scales", [(0.5, 1, 2), (1.5, 1), (0.7, 1.2)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients(scales, stride):
+    x = torch.randn(2, 2, 6, 8, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 1, 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+
+    def through(x, weight, bias):
+        return si_conv2d(x, weight, bias, stride, 1, 1, 2, scales=scales)
+
+    assert streams(x, weight)
+    assert torch.autograd.gradcheck(through, (x, weight, bias))
+    assert torch.autograd.gradgradcheck(through, (x, weight, bias))
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
+def test_only_the_gradients_that_are_wanted(wanted):
+    x = torch.randn(2, 2, 6, 6).requires_grad_(wanted[0])
+    weight = torch.randn(2, 2, 3, 3).requires_grad_(wanted[1])
+    y = si_conv2d(x, weight, padding=1)
+    y.sum().backward()
+    with reference_only():
+        (expected,) = torch.autograd.grad(
+            si_conv2d(x, weight, padding=1).sum(), [x if wanted[0] else weight]
+        )
+    torch.testing.assert_close((x if wanted[0] else weight).grad, expected, rtol=1e-4, atol=1e-4)
+    assert (x.grad is None, weight.grad is None) == (not wanted[0], not wanted[1])
+
+
+def test_backward_twice_through_one_graph():
+    x = torch.randn(1, 2, 6, 6, requires_grad=True)
+    y = si_conv2d(x, torch.randn(2, 2, 3, 3), padding=1)
+    (once,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    (twice,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(once, twice)
+
+
+def test_chunks_do_not_show(monkeypatch):
+    import nearfar.kernels.streaming as module
+
+    x = torch.randn(7, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+    layer = SIConv2d(3, 4, 3, padding=1, dtype=torch.float64)
+    found = []
+    for chunk in (1, 4 * 64 * 3, 1 << 20):
+        monkeypatch.setattr(module, "_CHUNK", chunk)
+        y = layer(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype):
+    layer = SIConv2d(3, 4, 3, padding=1)
+    x = torch.randn(2, 3, 8, 8)
+    half = si_conv2d(x.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype), padding=1)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), layer(x), atol=0.05, rtol=0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x.requires_grad_())
+    y.float().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+    with reference_only(), torch.autocast("cpu", dtype=torch.bfloat16):
+        (expected,) = torch.autograd.grad(layer(x).float().sum(), [layer.weight])
+    assert (
+        torch.corrcoef(torch.stack([layer.weight.grad.flatten(), expected.flatten()]))[0, 1] > 0.95
+    )
+
+
+def test_the_layout_of_the_input_is_that_of_the_output():
+    x = torch.randn(2, 1, 8, 8)
+    layer, plain = SIConv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
+    assert layer(x).stride() == plain(x).stride()
+    assert layer(x).view(2, -1).shape == (2, 256)
+    last = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    wide, wide_plain = SIConv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+    assert wide(last).stride() == wide_plain(last).stride()
+
+
+def test_function_transforms():
+    layer = SIConv2d(2, 3, 3, padding=1, dtype=torch.float64)
+    x = torch.randn(4, 2, 6, 6, dtype=torch.float64)
+    each = torch.func.vmap(lambda one: layer(one[None])[0])(x)
+    torch.testing.assert_close(each, layer(x))
+    tangent = torch.randn_like(x)
+    _, moved = torch.func.jvp(layer, (x,), (tangent,))
+    epsilon = 1e-6
+    numeric = (layer(x + epsilon * tangent) - layer(x - epsilon * tangent)) / (2 * epsilon)
+    torch.testing.assert_close(moved, numeric, rtol=1e-5, atol=1e-5)
+    by_func = torch.func.grad(lambda x: layer(x).square().sum())(x)
+    (by_autograd,) = torch.autograd.grad(layer(x.requires_grad_()).square().sum(), x)
+    torch.testing.assert_close(by_func, by_autograd)
+
+
+def test_fake_and_meta_tensors():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        layer = SIConv2d(3, 4, 3, stride=2)
+        assert layer(torch.empty(2, 3, 9, 8)).shape == (2, 4, 4, 3)
+
+
+def test_deterministic_mode():
+    layer, x = SIConv2d(3, 4, 3, padding=1), torch.randn(2, 3, 8, 8, requires_grad=True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = [torch.autograd.grad(layer(x).sum(), x)[0] for _ in range(2)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(*runs)
+
+
+def test_copies_and_pickles():
+    import copy
+    import pickle
+
+    layer, x = SIConv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(twin(x), layer(x))
+
+
+@pytest.mark.parametrize("name", SCALE_SETS)
+def test_named_sets(name):
+    layer, x = SIConv2d(3, 4, 5, padding=2, scales=name), torch.randn(2, 3, 28, 28)
+    with reference_only():
+        expected = layer(x)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compile_sees_one_graph():
+    layer, x = SIConv2d(3, 4, 3, padding=1), torch.randn(2, 3, 9, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(layer, fullgraph=True)
+        torch.testing.assert_close(compiled(x), layer(x), rtol=1e-4, atol=1e-5)

@@ -18,10 +18,11 @@ from nearfar.kernels.streaming import Plan, si_max
 from nearfar.pyramid import Pyramid, check_map, collapse, expand, resample
 from nearfar.scale_sets import ScaleSet, as_scales
 
-__all__ = ["Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
+__all__ = ["PADDING_MODES", "Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
 
 Reduce = Literal["max", "mean", "logsumexp"]
-_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+#: What lies outside of a map, as ``torch.nn.Conv2d`` names it.
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @overload
@@ -95,8 +96,9 @@ def si_conv2d(
         ``[B, C_out, H', W']``, and with ``return_winner`` the winners, of the same shape.
 
     Raises:
-        InputError: an argument does not fit, or the kernel is larger than the input at every scale.
-            Where it is larger at some scales only, these are left out with a warning.
+        InputError: an argument does not fit, or the kernel is larger than the padded input at scale
+            1 or at every scale. Where it is larger at some scales only, these are left out with a
+            warning.
 
     Source: A. Akbari, "ImageNet Object Recognition with Scale-Invariant Deep Convolutional Neural
     Network", eq. 3–5.
@@ -336,8 +338,8 @@ def _least(window: Window, height: int, width: int) -> int:
 
 def _pad(x: Tensor, window: Window, mode: str) -> tuple[Tensor, tuple[int, int]]:
     """Pads ``x`` as far as the convolution itself cannot; returns what is left for it to pad."""
-    if mode not in _PADDING_MODES:
-        raise InputError(f"padding_mode must be one of {', '.join(_PADDING_MODES)}, got {mode!r}")
+    if mode not in PADDING_MODES:
+        raise InputError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {mode!r}")
     (top, bottom), (left, right) = window.padding
     if mode == "zeros" and top == bottom and left == right:
         return x, (top, left)

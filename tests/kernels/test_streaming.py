@@ -85,7 +85,7 @@ def compare(case):
                 torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 @given(cases(16))
 def test_it_is_the_composition(case):
     compare(case)
@@ -101,9 +101,9 @@ def test_it_is_the_composition_searched_widely(case):
 @pytest.mark.parametrize("scales", [(0.5, 1, 2), (1.5, 1), (0.7, 1.2)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients(scales, stride):
-    x = torch.randn(2, 2, 6, 8, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(4, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 1, 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
 
     def through(x, weight, bias):
         return si_conv2d(x, weight, bias, stride, 1, 1, 2, scales=scales)

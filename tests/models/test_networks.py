@@ -204,7 +204,7 @@ def test_small_cnn_is_a_staged_backbone():
     [
         (lambda: create_model("cnn_smal"), "no model is named 'cnn_smal'; did you mean cnn_small"),
         (lambda: create_model("cnn_small", num_classes=0), "at least 1, got 0 and 3"),
-        (lambda: create_model("cnn_small", depth=3), "does not take an option given: .*depth"),
+        (lambda: create_model("cnn_small", depth=3), "does not take these options: .*depth"),
         (lambda: WSMSNet(nn.Linear(1, 1)), "needs a staged backbone .* got Linear"),
         (lambda: WSMSNet(SmallCNN(), 3), "stages must be from 1 to the backbone's 2 blocks, got 3"),
         (lambda: WSMSNet(SmallCNN(), 2, integration="conv5x5"), "integration must be one of"),

@@ -86,12 +86,18 @@ def test_a_finished_run_is_returned_and_never_written_over(run):
     )
     assert steps == []
     assert torch.equal(again.model.head.fc.weight, trained.model.head.fc.weight)
-    with pytest.raises(InputError, match="holds a finished run of other settings"):
+    with pytest.raises(
+        InputError, match="is not empty and holds no unfinished run of these settings"
+    ):
         train(ModelSpec("cnn_small"), DATA, FIT, seed=2, out=trained.path.parent)
     assert trained.path.stat().st_mtime_ns == written
 
 
 def test_what_an_interrupted_run_left_does_not_stop_the_next(tmp_path):
+    recipe = Recipe(ModelSpec("cnn_small"), DATA, FitSpec(epochs=1), 0, TrainerSpec())
+    (tmp_path / "config.yaml").write_text(
+        f"# nearfar train --config config.yaml\n{recipe.as_yaml()}"
+    )
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"half")
     (tmp_path / "metrics.csv").write_text("epoch,step\n0,1\n")
@@ -168,7 +174,7 @@ def test_refusals_of_checkpoints(run, tmp_path):
     [
         (lambda: FitSpec(epochs=0), "fit needs epochs >= 1"),
         (lambda: FitSpec(lr=float("nan")), "lr > 0"),
-        (lambda: train(seed=-1), "seed must not be negative, got -1"),
+        (lambda: train(seed=-1), "seed must be from 0 to 4294967295, got -1"),
         (lambda: Recipe.from_dict({"model": {}}), "not a record of a nearfar training run: 'data'"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.atomic import write_atomically
+from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.cost import Cost, cost_of
 from nearfar.data import ScaleData
@@ -52,12 +52,12 @@ class AuditResult:
 
 
 def audit(
-    checkpoint: Path,
+    checkpoint: Path | str,
     data: str = "",
-    root: Path | None = None,
+    root: Path | str | None = None,
     scales: tuple[float, ...] = (),
     images: int = 0,
-    out: Path | None = None,
+    out: Path | str | None = None,
     batch_size: int = 128,
     progress: Progress = silent,
 ) -> AuditResult:
@@ -84,14 +84,21 @@ def audit(
         raise InputError(
             f"images must be at least 0 and batch_size at least 1, got {images} and {batch_size}"
         )
+    wanted = as_scales(scales) if scales else ()
+    if len(set(wanted)) < len(wanted):
+        raise InputError(f"scales names a scale twice: {wanted}")
+    file = None if out is None else _claim(Path(out))
     trained = load_checkpoint(checkpoint)
     spec = trained.recipe.data
     spec = dataclasses.replace(
-        spec, source=data or spec.source, root=root or spec.root, test=images or spec.test
+        spec,
+        source=data or spec.source,
+        root=Path(root) if root else spec.root,
+        test=images or spec.test,
     )
     shown = ScaleData(spec)
     _check_fit(trained, shown)
-    wanted = as_scales(scales) if scales else spec.protocol.test_scales
+    wanted = wanted or spec.protocol.test_scales
     answers = []
     for done, scale in enumerate(wanted):
         answers.append(_answers(trained.model, shown.images("test", scale), batch_size))
@@ -104,13 +111,23 @@ def audit(
         ScaleCurve(wanted, torch.stack(answers), shown.labels("test")),
         cost_of(trained.model, shown.images("test", 1.0)[0]),
     )
-    if out is not None:
-        write_atomically(out / "audit.json", json.dumps(result.as_dict(), indent=2) + "\n")
+    if file is not None:
+        write_atomically(file, json.dumps(result.as_dict(), indent=2) + "\n")
     return result
+
+
+def _claim(out: Path) -> Path:
+    """Where the result will go, found writable before the work is done."""
+    make_folder(out)
+    file = out / "audit.json"
+    if file.exists() and "nearfar.audit/" not in file.read_text(errors="replace"):
+        raise InputError(f"{file} is not an audit of nearfar's; choose another folder with --out")
+    return file
 
 
 def _answers(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     images = images.contiguous(memory_format=torch.channels_last)
+    batch_size = min(batch_size, len(images))
     with torch.inference_mode():
         return torch.cat([model(part).argmax(dim=1) for part in torch.split(images, batch_size)])
 

@@ -10,7 +10,7 @@ from nearfar.cli.parsing import parse_call
 
 EXAMPLES = """\
   nearfar audit --checkpoint runs/quickstart/models/si/weights.safetensors
-  nearfar audit --checkpoint runs/digits_si/weights.safetensors --scales '[0.5,1,2]' --out runs/audit
+  nearfar audit --checkpoint runs/digits_si/weights.safetensors --scales 0.5,1,2 --out runs/audit
   nearfar audit --checkpoint runs/digits_si/weights.safetensors --data mnist --root DIR --images 2000
 """
 
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> None:
     )
     written = options.get("out")
     console.print(
-        f"\nNext:\n  see {written / 'audit.json'}"
+        f"\nNext:\n  see {written}/audit.json"
         if written
         else "\nNext:\n  add --out DIR to keep these figures as audit.json",
         highlight=False,

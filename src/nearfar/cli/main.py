@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``nearfar``; default: the process's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks "×" shows "?"
+            stream.reconfigure(errors="replace")
     if not given or given[0] in ("-h", "--help", "help"):
         _write(_help())
         return 0

@@ -55,7 +55,10 @@ def parse_call(function: Callable[..., Any], arguments: list[str], examples: str
         "--config", action=ActionConfigFile, help="read options from a YAML file; later options win"
     )
     parser.add_function_arguments(function, as_group=False, skip={"progress"}, sub_configs=True)
-    given = parser.instantiate(parser.parse_args(_flags(function, arguments)))
+    try:
+        given = parser.instantiate(parser.parse_args(_words(function, arguments)))
+    except UnicodeDecodeError as cause:
+        raise InputError(f"a file given is not text: {cause}") from cause
     return {
         name: given[name]
         for name in inspect.signature(function).parameters
@@ -71,18 +74,20 @@ def _plainly(message: str) -> str:
     return re.sub(r"\. Got value: ", ", got ", message)
 
 
-def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """``--fast`` alone means ``--fast=true``, for the function's yes-or-no parameters."""
-    flags = {
-        f"--{name}"
-        for name, parameter in inspect.signature(function).parameters.items()
-        if isinstance(parameter.default, bool)
-    }
-    following = [*arguments, ""][1:]
-    return [
-        f"{word}=true" if word in flags and after.lower() not in ("true", "false") else word
-        for word, after in zip(arguments, following, strict=True)
-    ]
+def _words(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """Shorthands: ``--fast`` for ``--fast=true``, ``--scales 0.5,1`` for ``--scales '[0.5,1]'``."""
+    parameters = inspect.signature(function).parameters.items()
+    flags = {f"--{name}" for name, p in parameters if isinstance(p.default, bool)}
+    lists = {f"--{name}" for name, p in parameters if isinstance(p.default, tuple)}
+    words = []
+    for before, word, after in zip(["", *arguments], arguments, [*arguments, ""][1:], strict=False):
+        if word in flags and after.lower() not in ("true", "false"):
+            words.append(f"{word}=true")
+        elif before in lists and re.fullmatch(r"[-+.,\deE]+", word):
+            words.append(f"[{word}]")
+        else:
+            words.append(word)
+    return words
 
 
 class _Formatter(DefaultHelpFormatter):

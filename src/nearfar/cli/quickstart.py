@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.table import Table
 
 from nearfar.cli.display import console, shown_progress
@@ -54,8 +56,8 @@ def _show(result: QuickstartResult, fast: bool) -> None:
     console.print(
         f"\nNext:\n"
         f"  open {result.out / 'report.html'} in a browser\n"
-        f"  nearfar audit --checkpoint {weights} --scales '[0.25,0.35,0.7,1.4,2.3]'\n"
-        f"  nearfar train --config {result.out / 'models' / 'si' / 'config.yaml'} "
+        f"  nearfar audit --checkpoint {shlex.quote(str(weights))} --scales 0.25,0.35,0.7,1.4,2.3\n"
+        f"  nearfar train --config {shlex.quote(str(result.out / 'models' / 'si' / 'config.yaml'))} "
         f"--model.options '{{scales: [0.7, 1, 1.4]}}' --out runs/my_si",
         highlight=False,
         soft_wrap=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.training import train
@@ -22,7 +24,7 @@ def run(arguments: list[str]) -> None:
     console.print(
         f"{trained.recipe.model.name}: best epoch {record['best_epoch']} of "
         f"{trained.recipe.fit.epochs}, {record['validation_accuracy']:.1%} of the validation images "
-        f"right\n\nNext:\n  nearfar audit --checkpoint {trained.path}",
+        f"right\n\nNext:\n  nearfar audit --checkpoint {shlex.quote(str(trained.path))}",
         highlight=False,
         soft_wrap=True,
     )

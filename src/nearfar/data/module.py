@@ -155,7 +155,7 @@ def _split(spec: DataSpec, labels: Tensor) -> dict[str, Tensor]:
             except ValueError as cause:
                 raise InputError(
                     f"cannot split {size} images for {name} so that every class is there: {cause}; "
-                    f"ask for more"
+                    f"ask for at least 1 a class, leaving at least 1 a class"
                 ) from cause
         indices[name] = torch.as_tensor(taken).sort().values
     return indices

@@ -41,9 +41,9 @@ class ScaleProtocol:
     interpolation: Kernel = "bicubic"
 
     def __post_init__(self) -> None:
-        if self.canvas < 1 or self.content < 1:
+        if not all(isinstance(n, int) and n >= 1 for n in (self.canvas, self.content)):
             raise InputError(
-                f"canvas and content must be at least 1 pixel, got canvas={self.canvas} and "
+                f"canvas and content must be whole numbers of at least 1 pixel, got canvas={self.canvas} and "
                 f"content={self.content}"
             )
         if self.interpolation not in ("bicubic", "bilinear"):
@@ -68,7 +68,13 @@ class ScaleProtocol:
         """
         (scale,) = as_scales((scale,))
         height, width = int(images.shape[-2]), int(images.shape[-1])
-        step = self.content * scale / max(height, width)
+        side = self.content * scale
+        if not 1 <= side <= 64 * self.canvas:
+            raise InputError(
+                f"at scale {scale:g} the content of {self.content} pixels would cover {side:g}; it must "
+                f"cover at least 1 pixel and at most 64 canvases of {self.canvas}"
+            )
+        step = side / max(height, width)
         placed = (self._axis(height, step), self._axis(width, step))
         canvas = Axis.tiling(self.canvas, self.canvas)
         shown = resample(

@@ -48,8 +48,8 @@ def _idx(kind: type[MNIST]) -> Callable[[Path | None], LabelledImages]:
             parts = [kind(root=str(folder), train=train) for train in (True, False)]
         except RuntimeError as cause:
             raise InputError(
-                f"{kind.__name__} was not found in {folder / kind.__name__ / 'raw'}; name the folder "
-                f"that holds it with --data.root or NEARFAR_DATA, or fetch it once with "
+                f"{kind.__name__} was not found, or is damaged, in {folder / kind.__name__ / 'raw'}; name "
+                f"the folder that holds it as root or in NEARFAR_DATA, or fetch it once with "
                 f"torchvision.datasets.{kind.__name__}({str(folder)!r}, download=True)"
             ) from cause
         images = torch.cat([part.data for part in parts]).unsqueeze(1).float() / 255

@@ -24,7 +24,7 @@ from nearfar.layers import SIConv2d
 from nearfar.models import create_model
 from nearfar.progress import Progress, Step, silent
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, train
-from nearfar.training.fit import WEIGHTS
+from nearfar.training.fit import WEIGHTS, check_seed
 from nearfar.version import __version__
 
 __all__ = ["NETS", "QuickstartResult", "quickstart", "quickstart_specs"]
@@ -83,7 +83,7 @@ def quickstart_specs(fast: bool = False) -> tuple[DataSpec, FitSpec]:
 
 
 def quickstart(
-    out: Path = Path("runs/quickstart"),
+    out: Path | str = Path("runs/quickstart"),
     seed: int = 0,
     fast: bool = False,
     progress: Progress = silent,
@@ -108,8 +108,8 @@ def quickstart(
     Raises:
         InputError: ``out`` holds something other than quickstart runs, or cannot be written.
     """
-    if seed < 0:
-        raise InputError(f"seed must not be negative, got {seed}")
+    out = Path(out)
+    check_seed(seed)
     moved = _claim(out, seed, fast)
     data, fit = quickstart_specs(fast)
     plan = _Plan(progress, data, fit)
@@ -180,12 +180,13 @@ def _claim(out: Path, seed: int, fast: bool) -> Path | None:
                 f"{out} is not empty and holds no quickstart run; choose another folder with --out"
             )
         if found != text:
+            here = out.resolve()  # "." has no name to add to
             moved = next(
                 place
                 for i in range(1, 10_000)
-                if not (place := out.with_name(f"{out.name}.{i}")).exists()
+                if not (place := here.with_name(f"{here.name}.{i}")).exists()
             )
-            out.rename(moved)
+            here.rename(moved)
             _LOG.info("moved the earlier run, made with other settings, to %s", moved)
     make_folder(out)
     write_atomically(marker, text)
@@ -290,7 +291,8 @@ def _write_report(
         for kind in ("png", "svg"):
             write_atomically(out / f"{stem}.{kind}", figure_bytes(figure, kind))
     report = Report(
-        title="Who still knows the digit when it is far, or very near?",
+        title="Who still knows the digit when it is far, or very near?"
+        + (" (A smoke run: its figures mean nothing.)" if fast else ""),
         findings=said,
         nets=_DESCRIPTIONS,
         curves=curves,
@@ -309,7 +311,6 @@ def _write_report(
             f"detail), {shown.spec.train} images to train, {shown.spec.validation} to choose the "
             f"epoch, {len(labels)} to test. Seed {seed}, nearfar {__version__}, torch "
             f"{torch.__version__}, {datetime.datetime.now(datetime.UTC).date().isoformat()}."
-            + (" This was a smoke run: its figures mean nothing." if fast else "")
         ),
     )
     write_atomically(out / "report.html", render_report(report))
@@ -317,26 +318,29 @@ def _write_report(
 
 def _winner_means(model: torch.nn.Module, at_scale: Mapping[float, torch.Tensor]) -> str:
     """How the mean winning scale of each layer moves from half to twice the size, in words."""
-    small, large = (
-        [
-            float(found.log2().nanmean().exp2())
-            for found in winner_maps(model, at_scale[s][:100]).values()
-        ]
-        for s in (0.5, 2.0)
-    )
+    small, large = (_on_strokes(model, at_scale[s][:100]) for s in (0.5, 2.0))
     moves = [
         f"from {a:.2f}× to {b:.2f}× in layer {k}"
         for k, (a, b) in enumerate(zip(small, large, strict=True), start=1)
     ]
+    follows = all(b < 0.9 * a for a, b in zip(small, large, strict=True))
     verdict = (
-        "these layers follow the size, in part."
-        if any(b < 0.9 * a for a, b in zip(small, large, strict=True))
-        else "these layers choose by the local shape of a stroke and do not follow the digit's size."
+        "in that direction, but far from fully" if follows else "which does not follow the size"
     )
     return (
-        f"Here, over 100 test images, while the digits grow fourfold (0.5× to 2×; full compensation "
-        f"would be a factor 1/4), the mean winning scale goes {' and '.join(moves)}: {verdict}"
+        f"Here, on the strokes of 100 test images, while the digits grow fourfold (0.5× to 2×; full "
+        f"compensation would divide by 4), the mean winning scale goes {' and '.join(moves)}: "
+        f"{verdict}. Around the strokes the smallest scale wins, whose filters reach farthest."
     )
+
+
+def _on_strokes(model: torch.nn.Module, images: torch.Tensor) -> list[float]:
+    """The mean winning scale of each SI-layer where there is ink."""
+    found = []
+    for winners in winner_maps(model, images).values():
+        ink = torch.nn.functional.adaptive_max_pool2d(images, winners.shape[-2:])[:, 0] > 0.5
+        found.append(float(winners[ink].log2().nanmean().exp2()))
+    return found
 
 
 def _machine() -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nearfar.errors import InputError
-from nearfar.functional import scale_conv2d
+from nearfar.functional import PADDING_MODES, scale_conv2d
 from nearfar.grid import Padding, Window
 from nearfar.pyramid import Pyramid
 
@@ -72,6 +72,12 @@ class ScaleConv2d(nn.Module):
         if in_channels % groups or out_channels % groups:
             raise InputError(
                 f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+            )
+        if scale_padding not in ("end", "valid"):
+            raise InputError(f"scale_padding must be 'end' or 'valid', got {scale_padding!r}")
+        if padding_mode not in PADDING_MODES:
+            raise InputError(
+                f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}"
             )
         window = Window.make(kernel_size, stride, padding, dilation)
         self.in_channels = in_channels

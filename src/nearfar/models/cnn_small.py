@@ -33,13 +33,14 @@ class SmallCNN(nn.Module):
             gives each stage its own.
 
     Shape:
-        ``[B, in_chans, H, W]`` → ``[B, num_classes]``, any H and W from 1.
+        ``[B, in_chans, H, W]`` → ``[B, num_classes]``, any H and W that the layers take (with plain
+        convolutions, from 1; with pyramid layers, from 4).
     """
 
     def __init__(
         self,
         num_classes: int = 10,
-        in_chans: int = 1,
+        in_chans: int = 3,
         channels: Sequence[int] = (16, 32),
         norm: bool = False,
         conv: Callable[..., nn.Module] | Sequence[Callable[..., nn.Module]] = nn.Conv2d,

@@ -39,7 +39,11 @@ class HierarchicalNet(nn.Module):
         ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
 
     Raises:
-        InputError: bad scales or ``vote``.
+        InputError: bad scales or ``vote``; on the first image, a net that answers with maps.
+
+    Limits:
+        The net must take images of any size; one built for a fixed size, such as most vision
+        transformers, does not.
 
     Source: C. Farabet et al. 2013 as discussed in "Convolution over a scale pyramid" §4; the
     "hierarchical CNN" of A. Akbari, Table III.
@@ -54,19 +58,23 @@ class HierarchicalNet(nn.Module):
         self.net = net
         self.scales = as_scales(scales)
         self.vote: Vote = vote
-
-    @property
-    def num_classes(self) -> int:
-        return int(self.net.num_classes)  # type: ignore[arg-type]
+        self.num_classes = getattr(net, "num_classes", None)
 
     def get_classifier(self) -> nn.Module:
         return self.net.get_classifier()  # type: ignore[operator,no-any-return]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         self.net.reset_classifier(num_classes, global_pool)  # type: ignore[operator]
+        self.num_classes = num_classes
 
     def forward(self, x: Tensor) -> Tensor:
         answers = pyramid.map(self.net, expand(x, self.scales))
+        if answers.levels[0].dim() != 2:
+            raise InputError(
+                f"HierarchicalNet needs a classifier that answers [B, K], got "
+                f"{tuple(answers.levels[0].shape)}; for maps use pyramid.collapse(pyramid.map(net, "
+                f"pyramid.expand(x, scales)))"
+            )
         return collapse(pyramid.map(lambda y: y.log_softmax(dim=-1), answers), self.vote)
 
     def extra_repr(self) -> str:

@@ -87,8 +87,12 @@ def create_model(
         model: nn.Module = timm.create_model(
             known, num_classes=num_classes, in_chans=in_chans, **options
         )
-    except TypeError as cause:
-        if "unexpected keyword argument" not in str(cause):
+    except InputError:
+        raise
+    except Exception as cause:
+        if not options:
             raise
-        raise InputError(f"model {name!r} does not take an option given: {cause}") from cause
+        raise InputError(
+            f"model {name!r} does not take these options: {cause}; got {options}"
+        ) from cause
     return model

@@ -90,9 +90,15 @@ class WSMSNet(nn.Module):
         for s in range(stages):
             part = nn.Sequential(*trunk[: blocks - s + 1])
             if s > 0:
-                part = _copy_sharing(part) if share_weights else copy.deepcopy(part)
+                part = copy.deepcopy(part)
             self.towers.append(part)
-        if not share_weights:
+        self.share_weights = share_weights
+        if share_weights:
+            self._tie()
+            self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+                lambda module, _: module._tie()
+            )
+        else:
             for tower in self.towers[1:]:
                 _draw_again(tower)
         width = sum(backbone.stage_channels[blocks - s - 1] for s in range(stages))
@@ -106,6 +112,22 @@ class WSMSNet(nn.Module):
             width = channels
         self.num_features = width
         self.head = ClassifierHead(width, num_classes, pool_type=backbone.pool)
+
+    def _tie(self) -> None:
+        """Makes every tensor of the later towers the first tower's, but those of norms."""
+        for tower in self.towers[1:]:
+            for key, part in tower.named_modules():
+                if not isinstance(part, _NORMS):
+                    first = self.towers[0].get_submodule(key)
+                    part._parameters.update(first._parameters)
+                    part._buffers.update(first._buffers)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> WSMSNet:
+        # Moving to or from the meta device makes new tensors, each tower its own.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.share_weights:
+            self._tie()
+        return self
 
     def get_classifier(self) -> nn.Module:
         classifier: nn.Module = self.head.fc
@@ -130,17 +152,6 @@ class WSMSNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
-
-
-def _copy_sharing(module: nn.Sequential) -> nn.Sequential:
-    """A copy whose normalisation layers are its own and whose other tensors are the original's."""
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        if not isinstance(part, _NORMS):
-            for tensor in (*part._parameters.values(), *part._buffers.values()):
-                if tensor is not None:
-                    memo[id(tensor)] = tensor
-    return copy.deepcopy(module, memo)
 
 
 def _draw_again(module: nn.Module) -> None:

@@ -60,12 +60,13 @@ def save_checkpoint(path: Path, model: nn.Module, record: dict[str, Any]) -> Non
     write_atomically(path, save(kept, metadata={_KEY: text}))
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path | str) -> dict[str, Any]:
     """What a checkpoint says of itself, without building the network.
 
     Raises:
         InputError: no such file, or not a nearfar checkpoint.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(
             f"no checkpoint at {path}; name the weights.safetensors that 'nearfar train' wrote"
@@ -80,21 +81,28 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{path} holds weights without nearfar's record of the network they belong to; name a "
             f"weights.safetensors that 'nearfar train' wrote"
         )
-    record: dict[str, Any] = json.loads(metadata[_KEY])
+    try:
+        record: dict[str, Any] = dict(json.loads(metadata[_KEY]))
+    except ValueError as cause:
+        raise InputError(f"{path}: nearfar's record in it cannot be read: {cause}") from cause
     if record.get("format") != _FORMAT:
         raise InputError(
             f"{path} has checkpoint format {record.get('format')}, this nearfar reads {_FORMAT}; "
             f"train again or install the nearfar that wrote it ({record.get('nearfar')})"
         )
+    missing = [key for key in ("recipe", "in_chans", "class_names") if key not in record]
+    if missing:
+        raise InputError(f"{path}: nearfar's record in it lacks {', '.join(missing)}")
     return record
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """Reads a network that :func:`save_checkpoint` wrote.
 
     Raises:
         InputError: no such file, not a nearfar checkpoint, or tensors that do not fit the network.
     """
+    path = Path(path)
     record = read_record(path)
     recipe = Recipe.from_dict(record["recipe"])
     model = create_model(

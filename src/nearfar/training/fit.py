@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.data import DataSpec, ScaleData
@@ -36,19 +40,19 @@ def train(
     fit: FitSpec = FitSpec(),
     trainer: TrainerSpec = TrainerSpec(),
     seed: int = 0,
-    out: Path = Path("runs/train"),
+    out: Path | str = Path("runs/train"),
     progress: Progress = silent,
 ) -> Checkpoint:
     """Trains one network and keeps the weights of its best epoch.
 
     The best epoch is the one with the smallest loss on the validation images; no test image is
     looked at. The folder ``out`` gets ``weights.safetensors`` (weights and record),
-    ``config.yaml`` (what reproduces the run), ``metrics.csv`` (a row an epoch) and
-    ``checkpoints/`` (Lightning's best and last). The same settings on the same machine give the
-    same weights, bit for bit.
+    ``config.yaml`` (what reproduces the run), ``metrics.csv`` (two rows an
+    epoch, training and validation) and ``checkpoints/`` (Lightning's best and last). The same
+    settings on the same machine with the same number of threads give the same weights, bit for bit.
 
     A folder that already holds a finished run of the same settings is left as it is and its
-    network returned.
+    network returned. A folder that holds anything else is refused.
 
     Args:
         model: which network.
@@ -63,25 +67,48 @@ def train(
         The trained network with its record.
 
     Raises:
-        InputError: settings that do not fit, missing data, or a finished run of other settings in
-            ``out``.
+        InputError: settings that do not fit, missing data, or an ``out`` that holds something else.
     """
+    out = Path(out)
+    check_seed(seed)
     recipe = Recipe(model, data, fit, seed, trainer)
-    if seed < 0:
-        raise InputError(f"seed must not be negative, got {seed}")
     made_with = {"nearfar": __version__, "torch": torch.__version__}
     if (out / WEIGHTS).exists():
-        record = read_record(out / WEIGHTS)
+        try:
+            record = read_record(out / WEIGHTS)
+        except InputError as cause:
+            raise InputError(f"{cause}; delete {out} to train it again") from cause
         made_then = {key: record.get(key) for key in made_with}
         if record["recipe"] == recipe.as_dict() and made_then == made_with:
             return load_checkpoint(out / WEIGHTS)
-        raise InputError(
-            f"{out} holds a finished run of other settings (see {out / 'config.yaml'}); choose "
-            f"another folder with --out, or move that one away"
-        )
-    make_folder(out)
-    with _reproducible(seed):
+    config = f"# nearfar train --config config.yaml\n{recipe.as_yaml()}"
+    _claim(out, config)
+    with _reproducible(recipe):
         return _train(recipe, out, made_with, progress)
+
+
+def check_seed(seed: int) -> None:
+    """Refuses what the random generators refuse.
+
+    Raises:
+        InputError: ``seed`` is not from 0 to 2³² − 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be from 0 to {2**32 - 1}, got {seed}")
+
+
+def _claim(out: Path, config: str) -> None:
+    """Makes ``out`` this run's folder: new, empty, or left by an interrupted run of these settings."""
+    marker = out / "config.yaml"
+    if out.is_dir() and any(out.iterdir()):
+        mine = marker.is_file() and marker.read_bytes() == config.encode()
+        if not mine or (out / WEIGHTS).exists():
+            raise InputError(
+                f"{out} is not empty and holds no unfinished run of these settings; choose another "
+                f"folder with --out, or move that one away"
+            )
+    make_folder(out)
+    write_atomically(marker, config)
 
 
 def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progress) -> Checkpoint:
@@ -92,11 +119,11 @@ def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progr
         in_chans=images.in_chans,
         **recipe.model.options,
     )
+    _try(network, images, recipe)
     # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
     network = network.to(memory_format=torch.channels_last)
     classifier = Classifier(network, recipe.fit, len(images.class_names))
     best = _fit(classifier, images, recipe, out, progress)
-    write_atomically(out / "config.yaml", recipe.as_yaml())
     save_checkpoint(
         out / WEIGHTS,
         network,
@@ -131,12 +158,12 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*exists and is not empty")
         # Lightning's own use of a deprecated corner of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-        trainer = L.Trainer(
+        trainer = _trainer(
             accelerator=spec.accelerator,
             devices=spec.devices,
             num_nodes=spec.num_nodes,
             strategy=spec.strategy,
-            precision=spec.precision,  # type: ignore[arg-type]
+            precision=spec.precision,
             max_epochs=recipe.fit.epochs,
             callbacks=[keep, watch],
             logger=CSVLogger(out, name="", version=""),
@@ -145,9 +172,10 @@ def _fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(classifier, datamodule=images)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(classifier, datamodule=images)
+        except SystemExit as stop:  # how Lightning passes an interruption on
+            raise KeyboardInterrupt from stop
     if watch.best_epoch < 0:
         raise InputError(
             f"the loss of {recipe.model.name} was not a finite number in any epoch: training "
@@ -163,13 +191,45 @@ def _fit(
     }
 
 
+def _trainer(**settings: Any) -> L.Trainer:
+    try:
+        return L.Trainer(**settings)
+    except (MisconfigurationException, ValueError, TypeError) as cause:
+        given = {k: settings[k] for k in TrainerSpec.__dataclass_fields__}
+        raise InputError(f"these trainer settings cannot be used: {cause} (got {given})") from cause
+
+
+def _try(network: torch.nn.Module, images: ScaleData, recipe: Recipe) -> None:
+    """One image through the network, so that what cannot work is said before training."""
+    image = images.images("validation", recipe.data.protocol.train_scales[0])[:1]
+    try:
+        with torch.inference_mode():
+            answer = network.eval()(image)
+    except Exception as cause:
+        size = "×".join(str(n) for n in image.shape[1:])
+        raise InputError(
+            f"model {recipe.model.name!r} cannot take images of {size}: {cause}; give it other options, "
+            f"or data.protocol.canvas another size"
+        ) from cause
+    finally:
+        network.train()
+    if answer.shape != (1, len(images.class_names)):
+        raise InputError(
+            f"model {recipe.model.name!r} answers an image with {tuple(answer.shape)} where one number "
+            f"for each of {len(images.class_names)} classes is needed"
+        )
+
+
 @contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
+def _reproducible(recipe: Recipe) -> Iterator[None]:
     """Seeds every generator and forbids nondeterministic algorithms, for the time of a run."""
     before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng():
-        L.seed_everything(seed, workers=True, verbose=False)
-        torch.use_deterministic_algorithms(True)
+    with isolate_rng():
+        torch.manual_seed(recipe.seed)
+        np.random.seed(recipe.seed)  # noqa: NPY002 (for what uses the global generator)
+        random.seed(recipe.seed)
+        # Some backward passes have no deterministic form on a GPU; there that is a warning.
+        torch.use_deterministic_algorithms(True, warn_only=recipe.trainer.accelerator != "cpu")
         try:
             yield
         finally:

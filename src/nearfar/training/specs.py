@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +28,15 @@ class ModelSpec:
 
     name: str = "cnn_small"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Options as YAML and JSON can hold them, so that every run can be written down."""
+        taken = {"num_classes", "in_chans"} & self.options.keys()
+        if taken:
+            raise InputError(
+                f"{' and '.join(sorted(taken))} of a model come from the data; leave them out of its options"
+            )
+        object.__setattr__(self, "options", _plain(self.options))
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,10 @@ class FitSpec:
     schedule: Literal["onecycle", "constant"] = "onecycle"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0 or not self.weight_decay >= 0:
+        if self.schedule not in ("onecycle", "constant"):
+            raise InputError(f"schedule must be 'onecycle' or 'constant', got {self.schedule!r}")
+        whole = all(isinstance(n, int) and n >= 1 for n in (self.epochs, self.batch_size))
+        if not whole or not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise InputError(
                 f"fit needs epochs >= 1, batch_size >= 1, lr > 0 and weight_decay >= 0, got "
                 f"epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr}, "
@@ -121,8 +135,21 @@ class Recipe:
 
 
 def _plain(value: Any) -> Any:
+    """A value as JSON knows it; arrays, fractions and paths become lists, numbers and strings."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if hasattr(value, "tolist"):  # arrays and their scalars
+        return _plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, Path) else value
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise InputError(
+        f"{value!r} cannot be written to a configuration; give numbers, strings, lists and dictionaries"
+    )

@@ -42,7 +42,8 @@ class SIConv2d(nn.Conv2d):
         Invariance ends where the set of scales ends, and at the borders, where zero padding looks
         different at each scale. It multiplies about the sum of the squared scales as often as the
         plain convolution (enlarging scales of 2 and 3/2 less, where they fold) and resizes besides;
-        measured times are in results/quickstart-timings.json. Tools that take every ``Conv2d`` for linear, such as
+        measured times are in results/quickstart-timings.json. Tools that take every ``Conv2d`` for
+        linear, such as
         ``torch.nn.utils.fuse_conv_bn_eval``, must not be used on it.
 
     Source: A. Akbari, "ImageNet Object Recognition with Scale-Invariant Deep Convolutional Neural

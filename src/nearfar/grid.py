@@ -19,7 +19,7 @@ from nearfar.scale_sets import as_ratio
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Axis", "Grid", "Padding", "Window", "base_grid", "level_size"]
+__all__ = ["Axis", "Grid", "Padding", "Window", "base_grid", "level_grid", "level_size"]
 
 #: What a convolution accepts as padding: a number, (vertical, horizontal), or a name.
 Padding = int | Sequence[int] | Literal["same", "valid"]
@@ -76,6 +76,14 @@ def level_size(size: int, scale: float) -> int:
     """
     ratio = as_ratio(scale)
     return (2 * size * ratio.numerator + ratio.denominator) // (2 * ratio.denominator)
+
+
+def level_grid(height: int, width: int, scale: float) -> Grid:
+    """The grid of a base image's level at ``scale``: :func:`level_size` samples over all of it."""
+    return (
+        Axis.tiling(level_size(height, scale), height),
+        Axis.tiling(level_size(width, scale), width),
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nearfar.errors import InputError
-from nearfar.grid import Axis, Grid, Window, base_grid, level_size
+from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["How", "Kernel", "Outside", "Pyramid", "collapse", "expand", "map", "resample"]
@@ -106,7 +106,7 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
     return Pyramid(
         levels=tuple(_resize(x, size, antialias) for size in sizes),
         scales=values,
-        grids=tuple((Axis.tiling(h, height), Axis.tiling(w, width)) for h, w in sizes),
+        grids=tuple(level_grid(height, width, s) for s in values),
         base=base_grid(height, width),
     )
 

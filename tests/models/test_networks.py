@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import timm
 import torch
@@ -173,17 +176,36 @@ def test_wsms_has_one_gradient_for_all_stages():
     total = weight.grad.clone()
     alone = []
     for s in range(2):
-        copy = WSMSNet(WithNorms(), 2, integration="none").eval()
-        copy.load_state_dict(model.state_dict())
-        other = copy.towers[1 - s]
+        other_net = WSMSNet(WithNorms(), 2, integration="none").eval()
+        other_net.load_state_dict(model.state_dict())
+        other = other_net.towers[1 - s]
         for parameter in other.parameters():
             parameter.requires_grad_(False)
-        for part in (copy.towers[s],):
+        for part in (other_net.towers[s],):
             separate = nn.Parameter(part[1][0].weight.detach().clone())
             part[1][0].weight = separate
-        copy(x).sum().backward()
+        other_net(x).sum().backward()
         alone.append(separate.grad)
     torch.testing.assert_close(total, alone[0] + alone[1])
+
+
+def same_weights(model):
+    one, two = (tower[1][0].weight for tower in model.towers[:2])
+    return one is two
+
+
+def test_wsms_keeps_sharing_through_moves_copies_and_loading():
+    model = WSMSNet(WithNorms(), 2)
+    count = parameters(model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert same_weights(twin)
+        assert parameters(twin) == count
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    assert same_weights(model)
+    model.to("meta").to_empty(device="cpu")
+    assert same_weights(model)
+    assert parameters(model) == count
 
 
 def test_ms_net_has_weights_of_its_own_in_every_stage():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearfar.grid import Axis, Grid, Window, base_grid, level_size
+from nearfar.grid import Grid, Window, base_grid, level_grid
 from nearfar.kernels.adjoint import convolve_adjoint, resample_adjoint
 from nearfar.kernels.folding import Folding, can_fold
 from nearfar.pyramid import resample
@@ -25,7 +25,7 @@ from nearfar.scale_sets import as_ratio
 
 __all__ = ["Plan", "si_max"]
 
-#: Output elements a batch chunk: two such maps of floats fit the second-level cache of most CPUs.
+#: Output elements a batch chunk: 4 MiB of floats, small against a batch and large against the cost of a call.
 _CHUNK = 1 << 20
 
 
@@ -40,7 +40,6 @@ class Plan:
         window: the convolution's geometry, with symmetric zero padding.
         groups: of the convolution.
         antialias: average where a level is made smaller.
-        fold: use folding where it is exact and gains.
     """
 
     base: Grid
@@ -49,7 +48,6 @@ class Plan:
     window: Window
     groups: int
     antialias: bool
-    fold: bool = True
 
     @classmethod
     def make(
@@ -57,13 +55,7 @@ class Plan:
     ) -> Plan:
         """For inputs of the size of ``x``."""
         height, width = x.shape[-2:]
-        levels = tuple(
-            (
-                Axis.tiling(level_size(height, s), height),
-                Axis.tiling(level_size(width, s), width),
-            )
-            for s in scales
-        )
+        levels = tuple(level_grid(height, width, s) for s in scales)
         return cls(base_grid(height, width), levels, scales, window, groups, antialias)
 
     def folds(self, i: int) -> Fraction | None:
@@ -71,12 +63,7 @@ class Plan:
         window, size = self.window, (self.base[0].size, self.base[1].size)
         ratio = as_ratio(self.scales[i])
         same = window.apply(self.base) == self.base
-        fits = (
-            self.fold
-            and same
-            and window.dilation == (1, 1)
-            and can_fold(ratio, size, window.kernel)
-        )
+        fits = same and window.dilation == (1, 1) and can_fold(ratio, size, window.kernel)
         return ratio if fits else None
 
 

@@ -95,9 +95,7 @@ class WSMSNet(nn.Module):
         self.share_weights = share_weights
         if share_weights:
             self._tie()
-            self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-                lambda module, _: module._tie()
-            )
+            self.register_load_state_dict_post_hook(_tie_again)  # type: ignore[no-untyped-call]
         else:
             for tower in self.towers[1:]:
                 _draw_again(tower)
@@ -152,6 +150,11 @@ class WSMSNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+
+def _tie_again(net: WSMSNet, _: Any) -> None:
+    """After loading with ``assign=True``; a function of the module, so that nets can be pickled."""
+    net._tie()
 
 
 def _draw_again(module: nn.Module) -> None:

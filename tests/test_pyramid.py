@@ -242,3 +242,15 @@ def test_refusals_of_pyramid():
     answers = Pyramid((torch.zeros(1, 2),), (1.0,), (None,), None)
     with pytest.raises(InputError, match="no place in the image"):
         pyramid.map(lambda y: y[..., None], answers)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"), [((16, 4), 0.2), ((16, 1), 0.5), ((9, 2), 0.5), ((3, 16), 0.2)]
+)
+def test_levels_of_one_row_or_column_are_right(size, scale):
+    """torch's antialiased interpolation repeats the first row where one column comes out."""
+    x = torch.randn(1, 2, *size, dtype=torch.float64)
+    level = expand(x, (scale,)).levels[0]
+    assert 1 in level.shape[-2:]
+    expected = naive.resize(x[0, 1].numpy(), *level.shape[-2:], True)
+    torch.testing.assert_close(level[0, 1], torch.tensor(expected))

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.grid import Grid, Padding, Window, level_size
-from nearfar.kernels import streams
-from nearfar.kernels.streaming import Plan, si_max
+from nearfar.kernels import engine_for, streams
+from nearfar.kernels.plan import make_plan
+from nearfar.kernels.streaming import si_max
 from nearfar.pyramid import Pyramid, check_map, collapse, expand, resample
 from nearfar.scale_sets import ScaleSet, as_scales
 
@@ -123,8 +124,12 @@ def si_conv2d(
         def again(x: Tensor, weight: Tensor) -> Tensor:
             return _composed(x, weight, None, window, groups, shown, antialias, "max", "zeros")[0]
 
-        plan = Plan.make(x, shown, window, groups, antialias)
-        out, winner = si_max(*_cast(x, weight, bias), plan, again)
+        x, weight, bias = _cast(x, weight, bias)
+        engine, rates = engine_for(x)
+        channels = (int(x.shape[1]), int(weight.shape[0]), groups)
+        size = (int(x.shape[2]), int(x.shape[3]))
+        plan = make_plan(size, shown, window, channels, antialias, rates)
+        out, winner = si_max(x, weight, bias, plan, engine, again)
     else:
         out, winner = _composed(
             x, weight, bias, window, groups, shown, antialias, reduce, padding_mode, return_winner

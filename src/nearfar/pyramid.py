@@ -246,8 +246,9 @@ def resample(
         return x
     if kernel == "bilinear" and outside == "border" and resizes(source, target):
         return _resize(x, (target[0].size, target[1].size), antialias)
-    matrices = reading_matrices(source, target, antialias, kernel, outside)
-    rows, columns = (matrix.to(x) for matrix in matrices)
+    rows, columns = (
+        reading_matrix(source[a], target[a], antialias, kernel, outside).to(x) for a in (0, 1)
+    )
     moved = torch.matmul(torch.matmul(rows, x), columns.mT)
     return moved.contiguous(memory_format=_memory_format(x))
 
@@ -257,24 +258,14 @@ def resizes(source: Grid, target: Grid) -> bool:
     return all(axis.tiles for grid in (source, target) for axis in grid)
 
 
-def reading_matrices(
-    source: Grid,
-    target: Grid,
+def reading_matrix(
+    source: Axis,
+    target: Axis,
     antialias: bool,
     kernel: Kernel = "bilinear",
     outside: Outside = "border",
-) -> tuple[Tensor, Tensor]:
-    """The matrices (vertical, horizontal) by which :func:`resample` reads a map; float64."""
-    return (
-        _weights(source[0], target[0], antialias, kernel, outside),
-        _weights(source[1], target[1], antialias, kernel, outside),
-    )
-
-
-def _weights(
-    source: Axis, target: Axis, antialias: bool, kernel: Kernel, outside: Outside
 ) -> Tensor:
-    """The ``[target.size, source.size]`` matrix that reads one axis at the other's positions."""
+    """The ``[target.size, source.size]`` matrix by which :func:`resample` reads one axis; float64."""
     at = (
         target.start + target.step * torch.arange(target.size, dtype=torch.float64)
     ) - source.start
@@ -317,6 +308,15 @@ def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
     # Antialiasing does not exist in half precision on the CPU, and autocast does not know it.
     exact = x.float() if antialias and x.dtype in (torch.float16, torch.bfloat16) else x
     smaller = size[0] < x.shape[-2] or size[1] < x.shape[-1]
+    if antialias and smaller and size[1] == 1:
+        # Where one column comes out, torch (2.15, CPU) repeats the first row in all of them.
+        rows, columns = (
+            reading_matrix(
+                Axis.tiling(x.shape[a - 2], size[a]), Axis.tiling(size[a], size[a]), True
+            ).to(exact)
+            for a in (0, 1)
+        )
+        return (rows @ exact @ columns.mT).to(x.dtype)
     resized = F.interpolate(
         exact, size=size, mode="bilinear", align_corners=False, antialias=antialias and smaller
     )

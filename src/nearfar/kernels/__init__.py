@@ -1,5 +1,5 @@
 """Fast exact paths behind :mod:`nearfar.functional`; each has a plain reference beside it."""
 
-from nearfar.kernels.choice import reference_only, streams
+from nearfar.kernels.choice import engine_for, reference_only, streams
 
-__all__ = ["reference_only", "streams"]
+__all__ = ["engine_for", "reference_only", "streams"]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-__all__ = ["reference_only", "streams"]
+from nearfar.kernels import dense
+from nearfar.kernels.plan import Rates
+
+__all__ = ["engine_for", "reference_only", "streams"]
 
 _reference_only: ContextVar[bool] = ContextVar("reference_only", default=False)
 
@@ -54,3 +62,23 @@ def _transformed(t: Tensor) -> bool:
     """Inside ``vmap``, ``grad`` or ``jvp`` of torch.func, or a dual number of forward mode."""
     inside_dual_level: bool = forward_ad._current_level >= 0
     return inside_dual_level or torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
+def engine_for(x: Tensor) -> tuple[ModuleType, Rates]:
+    """What combines maps for tensors like this one, and its rates."""
+    if x.device.type != "cpu":
+        return dense, dense.GPU
+    if x.dtype in (torch.float32, torch.float64) and (native := _native()) is not None:
+        return native, native.CPU
+    return dense, dense.CPU
+
+
+@lru_cache(maxsize=1)
+def _native() -> ModuleType | None:
+    """The compiled kernels, where numba is installed and the environment does not forbid them."""
+    if os.environ.get("NEARFAR_KERNELS") == "torch":
+        return None
+    try:
+        return import_module("nearfar.kernels.native")
+    except ImportError:
+        return None

@@ -1,0 +1,127 @@
+"""The steps of an SI-layer in plain PyTorch: matrix products, on any device.
+
+Maps are ``[taps, rows, B, columns, taps', C]``: vertical taps, then places with the image between row and
+column, then horizontal taps, then channels. In this order a combination along rows is one matrix product
+and a combination along columns is a batch of them, and nothing is transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nearfar.kernels.plan import Rates
+from nearfar.kernels.room import Room
+from nearfar.kernels.taps import Taps
+
+__all__ = ["CPU", "GPU", "combine", "resize", "spread"]
+
+CPU = Rates(sparse=0.0, band=14, budget=1 << 20)
+GPU = Rates(sparse=0.0, band=28, budget=1 << 26)
+
+
+def combine(
+    maps: Tensor, rows: Taps, columns: Taps, best: Tensor, won: Tensor, rank: int, room: Room
+) -> None:
+    """Answers of each scale from its maps, and their maximum with what is there already.
+
+    Args:
+        maps: ``[taps, rows, B, columns, taps', C]``.
+        rows, columns: where each output reads them.
+        best: ``[B, rows, columns, C]``, the largest answers so far; changed.
+        won: the same, uint8: whose they are; changed.
+        rank: what the first of these scales is called in ``won``; the others follow.
+        room: scratch memory.
+    """
+    batch, channels = maps.shape[2], maps.shape[-1]
+    tall, wide = _tall(rows, maps), _wide(columns, maps)
+    # Tap maps are summed at full precision; for 16-bit types that is single.
+    flat = maps.to(tall.dtype).reshape(tall.shape[1], -1)
+    mixed = room.take("mixed", (tall.shape[0], flat.shape[1]), tall)
+    torch.mm(tall, flat, out=mixed)
+    mixed = mixed.view(rows.scales, rows.outputs * batch, -1, channels)
+    places = (rows.outputs, batch, columns.outputs, channels)
+    answer, better, rank_here = (room.take(n, places, tall) for n in ("answer", "better", "rank"))
+    rank_here.zero_()
+    found, was = answer, best.transpose(0, 1)
+    for s in range(rows.scales):
+        torch.bmm(
+            wide[s].expand(mixed.shape[1], -1, -1),
+            mixed[s],
+            out=answer.view(mixed.shape[1], columns.outputs, channels),
+        )
+        # Comparing into numbers is vectorised; into booleans it is not. Later ranks are larger, so
+        # a maximum keeps the last to be better.
+        torch.gt(found, was, out=better)
+        torch.maximum(rank_here, better.mul_(rank + s), out=rank_here)
+        torch.maximum(was, found, out=was)
+    here = won.transpose(0, 1)
+    torch.maximum(here, rank_here.to(torch.uint8), out=here)
+
+
+def spread(
+    g: Tensor, won: Tensor, rows: Taps, columns: Taps, rank: int, maps: Tensor, room: Room
+) -> None:
+    """The adjoint: each output's gradient to the maps of the scale that won it.
+
+    Args:
+        g: ``[B, rows, columns, C]``.
+        won, rows, columns, rank, room: as in :func:`combine`.
+        maps: their gradient, written over.
+    """
+    batch, channels = maps.shape[2], maps.shape[-1]
+    tall, wide = _tall(rows, maps), _wide(columns, maps)
+    shape = (rows.scales, rows.outputs * batch, wide.shape[-1], channels)
+    mixed = room.take("mixed", shape, tall)
+    mine = room.take("mine", (rows.outputs, batch, columns.outputs, channels), tall)
+    is_mine = room.take("is_mine", mine.shape, tall, torch.uint8)
+    for s in range(rows.scales):
+        # Products of unlike types are not vectorised; two passes of like ones are faster.
+        torch.eq(won.transpose(0, 1), rank + s, out=is_mine)
+        mine.copy_(is_mine).mul_(g.transpose(0, 1))
+        torch.bmm(
+            wide[s].mT.expand(shape[1], -1, -1), mine.view(shape[1], -1, channels), out=mixed[s]
+        )
+    flat = (tall.shape[1], mixed[0, 0].numel() * batch)
+    if maps.is_contiguous() and maps.dtype == tall.dtype:
+        torch.mm(tall.mT, mixed.view(tall.shape[0], -1), out=maps.view(flat))
+    else:
+        found = torch.mm(
+            tall.mT, mixed.view(tall.shape[0], -1), out=room.take("found", flat, tall)
+        )
+        maps.copy_(found.view(maps.shape))
+
+
+def resize(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``[B, H, W, C]`` → ``[B, H', W', C]`` by one matrix an axis."""
+    batch, height, width, channels = x.shape
+    tall = torch.bmm(rows.expand(batch, -1, -1), x.reshape(batch, height, width * channels))
+    tall = tall.view(batch * rows.shape[0], width, channels)
+    if channels < 16:  # a product with so few columns is slow; with as many as there are rows, not
+        wide = (tall.mT.reshape(-1, width) @ columns.mT).view(-1, channels, columns.shape[0]).mT
+    else:
+        wide = torch.bmm(columns.expand(tall.shape[0], -1, -1), tall)
+    return wide.reshape(batch, rows.shape[0], columns.shape[0], channels)
+
+
+def _tall(rows: Taps, maps: Tensor) -> Tensor:
+    """``[scales · outputs, taps · rows]``, in the order in which the maps lie."""
+    return _kept(rows, "tall", maps, lambda: rows.matrix.flatten(1))
+
+
+def _wide(columns: Taps, maps: Tensor) -> Tensor:
+    """``[scales, 1, outputs, columns · taps]``."""
+    shape = (columns.scales, 1, columns.outputs, -1)
+    return _kept(columns, "wide", maps, lambda: columns.matrix.transpose(1, 2).reshape(shape))
+
+
+def _kept(taps: Taps, name: str, like: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    """A matrix in the maps' type and place; kept, because moving it costs more than using it."""
+    dtype = torch.float32 if like.dtype.itemsize < 4 else like.dtype
+    key = (name, dtype, like.device)
+    if key not in taps.kept:
+        taps.kept[key] = make().to(like.device, dtype)
+    found: Tensor = taps.kept[key]
+    return found

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType

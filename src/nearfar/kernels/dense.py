@@ -88,9 +88,7 @@ def spread(
     if maps.is_contiguous() and maps.dtype == tall.dtype:
         torch.mm(tall.mT, mixed.view(tall.shape[0], -1), out=maps.view(flat))
     else:
-        found = torch.mm(
-            tall.mT, mixed.view(tall.shape[0], -1), out=room.take("found", flat, tall)
-        )
+        found = torch.mm(tall.mT, mixed.view(tall.shape[0], -1), out=room.take("found", flat, tall))
         maps.copy_(found.view(maps.shape))
 
 

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["gather", "gather_max", "gather_won"]
+__all__ = ["gather", "gather_max", "gather_won", "integer"]
 
 #: Elements a vector, and vectors a block: 64 floats, four registers of the widest kind.
 _LANES, _VECTORS = 16, 4
@@ -129,6 +129,17 @@ def _address_arguments(zero: Any, count: int) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def integer(typing: Any, address: Any, index: Any) -> Any:
+    """The integer ``index`` places behind an address."""
+
+    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        pointer = builder.inttoptr(given[0], _INT.as_pointer())
+        return builder.load(builder.gep(pointer, [given[1]]))
+
+    return types.int64(types.int64, types.int64), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def gather(
     typing: Any,
     zero: Any,
@@ -229,9 +240,7 @@ def gather_won(
                 factor, values = usual(t, i)
                 start = builder.add(builder.load(rows.at(index, t, _INT)), c)
                 owner = rows.at(won, builder.add(start, _integer(i * lanes)), _BYTE)
-                mine = builder.icmp_unsigned(
-                    "==", rows.load(owner, lanes), rows.same(rank, lanes)
-                )
+                mine = builder.icmp_unsigned("==", rows.load(owner, lanes), rows.same(rank, lanes))
                 nothing = ir.Constant(values.type, [0.0] * lanes)
                 return factor, builder.select(mine, values, nothing)
 

@@ -13,6 +13,7 @@ The plan takes what costs less. It is made once for each input size and kept.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -115,7 +116,10 @@ class Plan:
             images = max(1, self.rates.budget // size)
             for group in range(self.groups):
                 for first in range(0, outputs, block):
-                    start, stop = group * outputs + first, group * outputs + min(outputs, first + block)
+                    start, stop = (
+                        group * outputs + first,
+                        group * outputs + min(outputs, first + block),
+                    )
                     for image in range(0, batch, images):
                         yield Job(
                             slice(image, min(batch, image + images)),
@@ -134,7 +138,7 @@ class Plan:
         if (rows, count) not in self._made:
             edges = [height * i // count for i in range(count + 1)]
             made = []
-            for first, last in zip(edges, edges[1:], strict=False):
+            for first, last in itertools.pairwise(edges):
                 taps, low, high = self.rows.band(first, last)
                 made.append(Band(first, last, low, high, taps))
             self._made[rows, count] = made
@@ -172,7 +176,8 @@ def make_plan(
     mixing = window.kernel[0] * window.kernel[1] * inputs / groups
     pixels = base[0].size * base[1].size / (target[0].size * target[1].size)
     saved = [
-        mixing * _area(there) / _area(target) + _resizing(grid, there, target, inputs / outputs, rates)
+        mixing * _area(there) / _area(target)
+        + _resizing(grid, there, target, inputs / outputs, rates)
         - _combining(*pair, base, target, rates)
         for grid, there, pair in zip(grids, seen, each, strict=True)
     ]

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearfar.grid import Grid
 from nearfar.kernels.dense import resize
 from nearfar.kernels.plan import Job, Level, Plan
 from nearfar.kernels.room import Room
+from nearfar.kernels.sharing import each_share
 from nearfar.pyramid import reading_matrix
 
 __all__ = ["si_max"]
@@ -81,27 +81,11 @@ class _SIMax(torch.autograd.Function):
             memory_format=torch.channels_last,
         ).fill_(-torch.inf)
         rank = torch.zeros_like(out, dtype=torch.uint8)
-        room = Room()
-        here, best, won = (t.permute(0, 2, 3, 1) for t in (x, out, rank))
-        for part in _portions(out):
-            for i, level in enumerate(plan.levels):
-                answer = _answer(_seen(here[part], level, plan), weight, plan)
-                engine.combine(
-                    answer.permute(2, 0, 3, 1)[None, :, :, :, None],
-                    level.rows,
-                    level.columns,
-                    best[part],
-                    won[part],
-                    i,
-                    room,
-                )
-        taps = _TapMaps(weight, plan, room)
-        for job in plan.jobs(x.shape[0], weight.shape[1], weight.shape[0] // plan.groups):
-            maps = taps.mix(here, job)
-            some = (job.images, slice(job.band.first, job.band.last), slice(None), job.outputs)
-            engine.combine(
-                maps, job.band.taps, plan.columns, best[some], won[some], len(plan.levels), room
-            )
+        each_share(
+            lambda part: _forward(x[part], weight, plan, engine, out[part], rank[part]),
+            x.shape[0],
+            x.device,
+        )
         ctx.plan, ctx.engine, ctx.again = plan, engine, again
         ctx.mark_non_differentiable(rank)
         ctx.save_for_backward(x, weight, rank)
@@ -118,35 +102,73 @@ class _SIMax(torch.autograd.Function):
             return *(next(found) if want else None for want in ctx.needs_input_grad[:2]), *nothing
         plan, engine = ctx.plan, ctx.engine
         gx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        gw = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         g = g.contiguous(memory_format=torch.channels_last)
-        room = Room()
-        here, back, won = (t.permute(0, 2, 3, 1) for t in (x, g, rank))
-        into = None if gx is None else gx.permute(0, 2, 3, 1)
-        for part in _portions(g):
-            for i, level in enumerate(plan.levels):
-                seen = _seen(here[part], level, plan)
-                answer = torch.empty(
-                    (seen.shape[0], level.seen[0].size, level.seen[1].size, weight.shape[0]),
-                    dtype=x.dtype,
-                    device=x.device,
-                )
-                maps = answer.transpose(0, 1)[None, :, :, :, None]
-                engine.spread(back[part], won[part], level.rows, level.columns, i, maps, room)
-                gl, gk = _answer_adjoint(answer, seen, weight, plan, (gx is not None, gw is not None))
-                if into is not None:
-                    into[part] += _seen_adjoint(gl, level, plan)
-                if gw is not None:
-                    gw += gk
-        taps = _TapMaps(weight, plan, room)
-        for job in plan.jobs(x.shape[0], weight.shape[1], weight.shape[0] // plan.groups):
-            maps = taps.empty(here, job)
-            some = (job.images, slice(job.band.first, job.band.last), slice(None), job.outputs)
-            engine.spread(
-                back[some], won[some], job.band.taps, plan.columns, len(plan.levels), maps, room
-            )
-            taps.unmix(maps, here, job, into, gw)
-        return gx, gw, *nothing
+
+        def share(part: slice) -> Tensor | None:
+            gw = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+            into = None if gx is None else gx[part]
+            _backward(x[part], weight, plan, engine, g[part], rank[part], into, gw)
+            return gw
+
+        shares = [gw for gw in each_share(share, x.shape[0], x.device) if gw is not None]
+        return gx, torch.stack(shares).sum(dim=0) if shares else None, *nothing
+
+
+def _forward(
+    x: Tensor, weight: Tensor, plan: Plan, engine: ModuleType, out: Tensor, rank: Tensor
+) -> None:
+    """The maximum and its rank for some images, into ``out`` and ``rank``; all in channels-last."""
+    room = Room()
+    here, best, won = (t.permute(0, 2, 3, 1) for t in (x, out, rank))
+    for part in _portions(out):
+        for i, level in enumerate(plan.levels):
+            answer = _answer(_seen(here[part], level, plan), weight, plan)
+            maps = answer.permute(2, 0, 3, 1)[None, :, :, :, None]
+            engine.combine(maps, level.rows, level.columns, best[part], won[part], i, room)
+    taps = _TapMaps(weight, plan, room)
+    for job in plan.jobs(x.shape[0], weight.shape[1], weight.shape[0] // plan.groups):
+        maps = taps.mix(here, job)
+        some = (job.images, slice(job.band.first, job.band.last), slice(None), job.outputs)
+        first = len(plan.levels)
+        engine.combine(maps, job.band.taps, plan.columns, best[some], won[some], first, room)
+
+
+def _backward(
+    x: Tensor,
+    weight: Tensor,
+    plan: Plan,
+    engine: ModuleType,
+    g: Tensor,
+    rank: Tensor,
+    gx: Tensor | None,
+    gw: Tensor | None,
+) -> None:
+    """The gradients of some images, added to ``gx`` and ``gw``."""
+    room = Room()
+    here, back, won = (t.permute(0, 2, 3, 1) for t in (x, g, rank))
+    into = None if gx is None else gx.permute(0, 2, 3, 1)
+    wanted = (gx is not None, gw is not None)
+    for part in _portions(g):
+        for i, level in enumerate(plan.levels):
+            seen = _seen(here[part], level, plan)
+            shape = (seen.shape[0], level.seen[0].size, level.seen[1].size, weight.shape[0])
+            answer = room.take("level", shape, x)
+            maps = answer.transpose(0, 1)[None, :, :, :, None]
+            engine.spread(back[part], won[part], level.rows, level.columns, i, maps, room)
+            gl, gk = _answer_adjoint(answer, seen, weight, plan, wanted)
+            if into is not None:
+                into[part] += _seen_adjoint(gl, level, plan)
+            if gw is not None:
+                gw += gk
+    taps = _TapMaps(weight, plan, room)
+    for job in plan.jobs(x.shape[0], weight.shape[1], weight.shape[0] // plan.groups):
+        maps = taps.empty(here, job)
+        some = (job.images, slice(job.band.first, job.band.last), slice(None), job.outputs)
+        first = len(plan.levels)
+        engine.spread(back[some], won[some], job.band.taps, plan.columns, first, maps, room)
+        taps.unmix(maps, here, job, into, gw)
+    if gw is not None:
+        taps.finish(gw)
 
 
 def _portions(out: Tensor) -> Iterator[slice]:
@@ -164,6 +186,8 @@ class _TapMaps:
         self.kernel = plan.window.kernel
         self.room = room
         self._made: dict[tuple[int, int], Tensor] = {}
+        self._turned: dict[tuple[int, int], Tensor] = {}
+        self._gradients: dict[tuple[int, int], Tensor] = {}
 
     def _matrix(self, job: Job) -> Tensor:
         """``[k_h, C_in, k_w · C]``."""
@@ -198,20 +222,30 @@ class _TapMaps:
     def unmix(
         self, maps: Tensor, x: Tensor, job: Job, into: Tensor | None, gw: Tensor | None
     ) -> None:
-        """From the maps' gradient to those of the input and the weight, added to what is there."""
+        """From the maps' gradient to that of the input, added to ``into``, and of the weight."""
         flat = maps.view(self.kernel[0], -1, maps.shape[-2] * maps.shape[-1])
+        key = (job.outputs.start, job.outputs.stop)
         if into is not None:
-            matrix = self._matrix(job)
-            found = flat[0] @ matrix[0].T
+            if key not in self._turned:
+                self._turned[key] = self._matrix(job).mT.contiguous()
+            matrix = self._turned[key]
+            found = self.room.take("found", (flat.shape[1], matrix.shape[2]), x)
+            torch.mm(flat[0], matrix[0], out=found)
             for part, mixer in zip(flat[1:], matrix[1:], strict=True):
-                found.addmm_(part, mixer.T)
+                found.addmm_(part, mixer)
             rows = into[job.images, job.band.low : job.band.high, :, job.inputs].transpose(0, 1)
             rows += found.view(rows.shape)
         if gw is not None:
-            seen = self._seen(x, job)
-            found = torch.bmm(seen.T.expand(self.kernel[0], -1, -1), flat)
-            found = found.view(self.kernel[0], seen.shape[1], self.kernel[1], -1)
-            gw[job.outputs] += found.permute(3, 1, 0, 2)
+            seen = self._seen(x, job).T.contiguous()
+            if key not in self._gradients:
+                self._gradients[key] = torch.zeros_like(self._matrix(job))
+            self._gradients[key].baddbmm_(seen.expand(self.kernel[0], -1, -1), flat)
+
+    def finish(self, gw: Tensor) -> None:
+        """Adds the weight's gradient to ``gw``, from where the jobs have gathered it."""
+        for (first, last), found in self._gradients.items():
+            parts = found.view(*found.shape[:2], self.kernel[1], last - first)
+            gw[first:last] += parts.permute(3, 1, 0, 2)
 
 
 def _level_matrices(level: Level, plan: Plan, like: Tensor) -> list[Tensor]:

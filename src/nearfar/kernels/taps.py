@@ -116,7 +116,9 @@ class Taps:
     @cached_property
     def matrix(self) -> Tensor:
         """The same as a dense ``[S · outputs, taps, samples]`` matrix, float64."""
-        dense = torch.zeros(self.scales * self.outputs, self.taps, self.samples, dtype=torch.float64)
+        dense = torch.zeros(
+            self.scales * self.outputs, self.taps, self.samples, dtype=torch.float64
+        )
         dense[self.row, self.tap, self.sample] = self.coefficient
         return dense
 

@@ -129,7 +129,7 @@ def si_conv2d(
         channels = (int(x.shape[1]), int(weight.shape[0]), groups)
         size = (int(x.shape[2]), int(x.shape[3]))
         plan = make_plan(size, shown, window, channels, antialias, rates)
-        out, winner = si_max(x, weight, bias, plan, engine, again)
+        out, winner = si_max(x, weight, bias, plan, engine, again, return_winner)
     else:
         out, winner = _composed(
             x, weight, bias, window, groups, shown, antialias, reduce, padding_mode, return_winner

@@ -23,7 +23,13 @@ GPU = Rates(sparse=0.0, band=28, budget=1 << 26)
 
 
 def combine(
-    maps: Tensor, rows: Taps, columns: Taps, best: Tensor, won: Tensor, rank: int, room: Room
+    maps: Tensor,
+    rows: Taps,
+    columns: Taps,
+    best: Tensor,
+    won: Tensor | None,
+    rank: int,
+    room: Room,
 ) -> None:
     """Answers of each scale from its maps, and their maximum with what is there already.
 
@@ -31,7 +37,7 @@ def combine(
         maps: ``[taps, rows, B, columns, taps', C]``.
         rows, columns: where each output reads them.
         best: ``[B, rows, columns, C]``, the largest answers so far; changed.
-        won: the same, uint8: whose they are; changed.
+        won: the same, uint8: whose they are; changed. None where nobody asks.
         rank: what the first of these scales is called in ``won``; the others follow.
         room: scratch memory.
     """
@@ -43,22 +49,26 @@ def combine(
     torch.mm(tall, flat, out=mixed)
     mixed = mixed.view(rows.scales, rows.outputs * batch, -1, channels)
     places = (rows.outputs, batch, columns.outputs, channels)
-    answer, better, rank_here = (room.take(n, places, tall) for n in ("answer", "better", "rank"))
+    found, better, rank_here = (room.take(n, places, tall) for n in ("answer", "better", "rank"))
     rank_here.zero_()
-    found, was = answer, best.transpose(0, 1)
+    was = best.transpose(0, 1)
     for s in range(rows.scales):
         torch.bmm(
             wide[s].expand(mixed.shape[1], -1, -1),
             mixed[s],
-            out=answer.view(mixed.shape[1], columns.outputs, channels),
+            out=found.view(mixed.shape[1], columns.outputs, channels),
         )
+        if won is None:
+            torch.maximum(was, found, out=was)
+            continue
         # Comparing into numbers is vectorised; into booleans it is not. Later ranks are larger, so
         # a maximum keeps the last to be better.
         torch.gt(found, was, out=better)
         torch.maximum(rank_here, better.mul_(rank + s), out=rank_here)
         torch.maximum(was, found, out=was)
-    here = won.transpose(0, 1)
-    torch.maximum(here, rank_here.to(torch.uint8), out=here)
+    if won is not None:
+        here = won.transpose(0, 1)
+        torch.maximum(here, rank_here.to(torch.uint8), out=here)
 
 
 def spread(

@@ -185,7 +185,10 @@ def gather_max(
     length: Any,
     rank: Any,
 ) -> Any:
-    """The same sum; where it is larger than ``best[c]``, or NaN, it takes its place, and its rank's."""
+    """The same sum; where it is larger than ``best[c]``, or NaN, it takes its place, and its rank's.
+
+    With 0 for the address of ``won``, ranks are not kept.
+    """
 
     def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         rows = _Rows(builder, context.get_value_type(signature.args[0]))
@@ -203,8 +206,10 @@ def gather_max(
                     builder.fcmp_unordered("uno", total, total),
                 )
                 rows.store(builder.select(better, total, old), held)
-                mine = builder.select(better, rows.same(rank, lanes), rows.load(owner, lanes))
-                rows.store(mine, owner)
+                with builder.if_then(builder.icmp_unsigned("!=", won, _integer(0))):
+                    mine = rows.same(rank, lanes)
+                    mine = builder.select(better, mine, rows.load(owner, lanes))
+                    rows.store(mine, owner)
 
         rows.blocks(length, body)
         return context.get_dummy_value()

@@ -53,7 +53,7 @@ def _combine(zero, begin, end, frame):  # type: ignore[no-untyped-def]
                 gather_max(
                     zero,
                     best + place * size,
-                    won + place,
+                    won + place if won else 0,
                     mixed,
                     column_index,
                     column_value,
@@ -103,7 +103,13 @@ def _spread_rows(zero, begin, end, frame):  # type: ignore[no-untyped-def]
 
 
 def combine(
-    maps: Tensor, rows: Taps, columns: Taps, best: Tensor, won: Tensor, rank: int, room: Room
+    maps: Tensor,
+    rows: Taps,
+    columns: Taps,
+    best: Tensor,
+    won: Tensor | None,
+    rank: int,
+    room: Room,
 ) -> None:
     """As :func:`nearfar.kernels.dense.combine`."""
     batch, channels = maps.shape[2], maps.shape[-1]
@@ -113,7 +119,8 @@ def combine(
     frame = [
         *(maps.element_size(), rows.outputs, rows.scales, columns.outputs, line, channels, rank),
         *(maps.data_ptr(), maps.stride(2), 0),
-        *(best.data_ptr(), best.stride(0), best.stride(1), best.stride(2), won.data_ptr()),
+        *(best.data_ptr(), best.stride(0), best.stride(1), best.stride(2)),
+        0 if won is None else won.data_ptr(),
         *_lists(rows, "forward", maps, maps.stride(0), maps.stride(1)),
         *_lists(columns, "forward", maps, channels, maps.shape[4] * channels),
     ]

@@ -36,7 +36,8 @@ def si_max(
     plan: Plan,
     engine: ModuleType,
     again: Callable[[Tensor, Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
+    return_winner: bool,
+) -> tuple[Tensor, Tensor | None]:
     """The maximum over scales and its winner; see :func:`nearfar.functional.si_conv2d`.
 
     Args:
@@ -46,22 +47,29 @@ def si_max(
         plan: geometry, for inputs of this size.
         engine: what combines maps: :mod:`nearfar.kernels.dense` or one like it.
         again: the same maximum without bias as a differentiable composition, for second derivatives.
+        return_winner: whether anybody asks for the winner; otherwise it is None.
     """
     layout = torch.channels_last
     # As a convolution does: either argument decides. Plainly contiguous is told apart first, since
     # maps of one channel are both.
     last = any(not t.is_contiguous() and t.is_contiguous(memory_format=layout) for t in (x, weight))
     # The weight is not brought to channels-last: torch's fallback for small inputs refuses that.
-    out, rank = _SIMax.apply(
-        x.contiguous(memory_format=layout), weight.contiguous(), plan, engine, again
-    )
+    here, kernel = x.contiguous(memory_format=layout), weight.contiguous()
+    out: Tensor
+    rank: Tensor | None
+    if return_winner or (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
+        out, rank = _SIMax.apply(here, kernel, plan, engine, again)
+    else:
+        (out, _), rank = _maximum(here.detach(), kernel.detach(), plan, engine, False), None
     if bias is not None:
         # The same at every scale, and restoring keeps constants: added once, it changes no winner.
         out = out + bias[:, None, None]
-    winner = rank
-    if plan.order != tuple(range(len(plan.order))):
-        winner = torch.tensor(plan.order, dtype=torch.uint8, device=x.device)[rank.long()]
-    return (out, winner) if last else (out.contiguous(), winner.contiguous())
+    winner = rank if return_winner else None
+    if winner is not None and plan.order != tuple(range(len(plan.order))):
+        winner = torch.tensor(plan.order, dtype=torch.uint8, device=x.device)[winner.long()]
+    if last:
+        return out, winner
+    return out.contiguous(), None if winner is None else winner.contiguous()
 
 
 class _SIMax(torch.autograd.Function):
@@ -74,18 +82,8 @@ class _SIMax(torch.autograd.Function):
         engine: ModuleType,
         again: Callable[[Tensor, Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        out = torch.empty(
-            (x.shape[0], weight.shape[0], plan.target[0].size, plan.target[1].size),
-            dtype=x.dtype,
-            device=x.device,
-            memory_format=torch.channels_last,
-        ).fill_(-torch.inf)
-        rank = torch.zeros_like(out, dtype=torch.uint8)
-        each_share(
-            lambda part: _forward(x[part], weight, plan, engine, out[part], rank[part]),
-            x.shape[0],
-            x.device,
-        )
+        out, rank = _maximum(x, weight, plan, engine, True)
+        assert rank is not None
         ctx.plan, ctx.engine, ctx.again = plan, engine, again
         ctx.mark_non_differentiable(rank)
         ctx.save_for_backward(x, weight, rank)
@@ -114,23 +112,47 @@ class _SIMax(torch.autograd.Function):
         return gx, torch.stack(shares).sum(dim=0) if shares else None, *nothing
 
 
+def _maximum(
+    x: Tensor, weight: Tensor, plan: Plan, engine: ModuleType, ranked: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The maximum and, if wanted, its rank in the plan's order; without a graph."""
+    out = torch.empty(
+        (x.shape[0], weight.shape[0], plan.target[0].size, plan.target[1].size),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last,
+    ).fill_(-torch.inf)
+    rank = torch.zeros_like(out, dtype=torch.uint8) if ranked else None
+    each_share(
+        lambda part: _forward(
+            x[part], weight, plan, engine, out[part], None if rank is None else rank[part]
+        ),
+        x.shape[0],
+        x.device,
+    )
+    return out, rank
+
+
 def _forward(
-    x: Tensor, weight: Tensor, plan: Plan, engine: ModuleType, out: Tensor, rank: Tensor
+    x: Tensor, weight: Tensor, plan: Plan, engine: ModuleType, out: Tensor, rank: Tensor | None
 ) -> None:
     """The maximum and its rank for some images, into ``out`` and ``rank``; all in channels-last."""
     room = Room()
-    here, best, won = (t.permute(0, 2, 3, 1) for t in (x, out, rank))
+    here, best = x.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
+    won = None if rank is None else rank.permute(0, 2, 3, 1)
     for part in _portions(out):
         for i, level in enumerate(plan.levels):
             answer = _answer(_seen(here[part], level, plan), weight, plan)
             maps = answer.permute(2, 0, 3, 1)[None, :, :, :, None]
-            engine.combine(maps, level.rows, level.columns, best[part], won[part], i, room)
+            mine = None if won is None else won[part]
+            engine.combine(maps, level.rows, level.columns, best[part], mine, i, room)
     taps = _TapMaps(weight, plan, room)
     for job in plan.jobs(x.shape[0], weight.shape[1], weight.shape[0] // plan.groups):
         maps = taps.mix(here, job)
         some = (job.images, slice(job.band.first, job.band.last), slice(None), job.outputs)
         first = len(plan.levels)
-        engine.combine(maps, job.band.taps, plan.columns, best[some], won[some], first, room)
+        mine = None if won is None else won[some]
+        engine.combine(maps, job.band.taps, plan.columns, best[some], mine, first, room)
 
 
 def _backward(

@@ -8,6 +8,7 @@ and a combination along columns is a batch of them, and nothing is transposed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from nearfar.kernels.taps import Taps
 __all__ = ["CPU", "GPU", "combine", "resize", "spread"]
 
 CPU = Rates(sparse=0.0, band=14, budget=1 << 20)
+#: Columns of outputs combined at once on a CPU: matrices of wider maps are mostly zeros.
+_WIDEST = 20
 GPU = Rates(sparse=0.0, band=28, budget=1 << 26)
 
 
@@ -42,33 +45,34 @@ def combine(
         room: scratch memory.
     """
     batch, channels = maps.shape[2], maps.shape[-1]
-    tall, wide = _tall(rows, maps), _wide(columns, maps)
+    tall = _tall(rows, maps)
     # Tap maps are summed at full precision; for 16-bit types that is single.
     flat = maps.to(tall.dtype).reshape(tall.shape[1], -1)
     mixed = room.take("mixed", (tall.shape[0], flat.shape[1]), tall)
     torch.mm(tall, flat, out=mixed)
     mixed = mixed.view(rows.scales, rows.outputs * batch, -1, channels)
-    places = (rows.outputs, batch, columns.outputs, channels)
-    found, better, rank_here = (room.take(n, places, tall) for n in ("answer", "better", "rank"))
-    rank_here.zero_()
-    was = best.transpose(0, 1)
-    for s in range(rows.scales):
-        torch.bmm(
-            wide[s].expand(mixed.shape[1], -1, -1),
-            mixed[s],
-            out=found.view(mixed.shape[1], columns.outputs, channels),
-        )
-        if won is None:
+    for first, last, low, high, wide in _column_bands(columns, maps):
+        places = (rows.outputs, batch, last - first, channels)
+        found = room.take("found", places, tall)
+        was, flat = best[:, :, first:last].transpose(0, 1), (-1, last - first, channels)
+        seen = mixed[:, :, low * columns.taps : high * columns.taps]
+        if won is not None:
+            better, here = room.take("better", places, tall), room.take("rank", places, tall)
+            here.zero_()
+        for s in range(rows.scales):
+            torch.bmm(wide[s].expand(seen.shape[1], -1, -1), seen[s], out=found.view(flat))
+            if rank + s == 0:
+                was.copy_(found)  # nothing is there yet
+                continue
+            if won is not None:
+                # Comparing into numbers is vectorised; into booleans it is not. Later ranks are
+                # larger, so a maximum keeps the last to be better.
+                torch.gt(found, was, out=better)
+                torch.maximum(here, better.mul_(rank + s), out=here)
             torch.maximum(was, found, out=was)
-            continue
-        # Comparing into numbers is vectorised; into booleans it is not. Later ranks are larger, so
-        # a maximum keeps the last to be better.
-        torch.gt(found, was, out=better)
-        torch.maximum(rank_here, better.mul_(rank + s), out=rank_here)
-        torch.maximum(was, found, out=was)
-    if won is not None:
-        here = won.transpose(0, 1)
-        torch.maximum(here, rank_here.to(torch.uint8), out=here)
+        if won is not None:
+            owner = won[:, :, first:last].transpose(0, 1)
+            torch.maximum(owner, here.to(torch.uint8), out=owner)
 
 
 def spread(
@@ -123,6 +127,21 @@ def _wide(columns: Taps, maps: Tensor) -> Tensor:
     """``[scales, 1, outputs, columns · taps]``."""
     shape = (columns.scales, 1, columns.outputs, -1)
     return _kept(columns, "wide", maps, lambda: columns.matrix.transpose(1, 2).reshape(shape))
+
+
+def _column_bands(columns: Taps, maps: Tensor) -> list[tuple[int, int, int, int, Tensor]]:
+    """Outputs ``first`` to ``last``, the samples ``low`` to ``high`` they read, and the matrix of that."""
+    key = ("bands", maps.dtype, maps.device)
+    if key not in columns.kept:
+        count = max(1, round(columns.outputs / _WIDEST)) if maps.device.type == "cpu" else 1
+        edges = [columns.outputs * i // count for i in range(count + 1)]
+        found = []
+        for first, last in pairwise(edges):
+            taps, low, high = columns.band(first, last)
+            found.append((first, last, low, high, _wide(taps, maps)))
+        columns.kept[key] = found
+    bands: list[tuple[int, int, int, int, Tensor]] = columns.kept[key]
+    return bands
 
 
 def _kept(taps: Taps, name: str, like: Tensor, make: Callable[[], Tensor]) -> Tensor:

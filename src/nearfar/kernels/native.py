@@ -50,18 +50,23 @@ def _combine(zero, begin, end, frame):  # type: ignore[no-untyped-def]
                 q = s * columns + c
                 place = to + c * best_column
                 t, u = integer(column_start, q), integer(column_start, q + 1)
-                gather_max(
-                    zero,
-                    best + place * size,
-                    won + place if won else 0,
-                    mixed,
-                    column_index,
-                    column_value,
-                    t,
-                    u,
-                    channels,
-                    rank + s,
-                )
+                # What comes first needs no comparing: its place holds nothing yet.
+                if rank + s == 0:
+                    target = best + place * size
+                    gather(zero, target, mixed, column_index, column_value, t, u, channels)
+                else:
+                    gather_max(
+                        zero,
+                        best + place * size,
+                        won + place if won else 0,
+                        mixed,
+                        column_index,
+                        column_value,
+                        t,
+                        u,
+                        channels,
+                        rank + s,
+                    )
 
 
 @_jit  # type: ignore[untyped-decorator]

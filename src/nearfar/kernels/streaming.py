@@ -121,7 +121,7 @@ def _maximum(
         dtype=x.dtype,
         device=x.device,
         memory_format=torch.channels_last,
-    ).fill_(-torch.inf)
+    )
     rank = torch.zeros_like(out, dtype=torch.uint8) if ranked else None
     each_share(
         lambda part: _forward(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 import warnings
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest import mock
 
+import naive
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -12,9 +18,29 @@ from torch import nn
 
 from nearfar.functional import si_conv2d
 from nearfar.grid import Window, level_size
-from nearfar.kernels import reference_only, streams
+from nearfar.kernels import choice, plan, reference_only, streams
 from nearfar.layers import SIConv2d
 from nearfar.scale_sets import SCALE_SETS
+
+ENGINES = ["dense", "native"]
+
+
+@contextmanager
+def forced(engine, way, budget=None):
+    """One engine, and every scale computed one way: by its level, or by tap maps."""
+    module = importlib.import_module(f"nearfar.kernels.{engine}")
+    rates = replace(module.CPU, budget=budget or module.CPU.budget, band=module.CPU.band and 5)
+    gain = {"level": 1e9, "taps": -1e9}[way]
+    plan.make_plan.cache_clear()
+    with (
+        mock.patch.object(choice, "_native", return_value=None if engine == "dense" else module),
+        mock.patch.object(module, "CPU", rates),
+        mock.patch.object(plan, "_NARROWEST", 1),
+        mock.patch.object(plan, "_combining", return_value=gain),
+    ):
+        yield
+    plan.make_plan.cache_clear()
+
 
 POOL = [0.2, 0.4, 0.5, 0.6, 0.75, 0.88, 1.0, 1.16, 1.3333, 1.5, 1.72, 2.0, 2.5, 3.0, 4.0]
 
@@ -22,7 +48,7 @@ POOL = [0.2, 0.4, 0.5, 0.6, 0.75, 0.88, 1.0, 1.16, 1.3333, 1.5, 1.72, 2.0, 2.5, 
 @st.composite
 def cases(draw, largest):
     groups = draw(st.sampled_from([1, 1, 2]))
-    same = draw(st.booleans())  # half of all cases where folding applies
+    same = draw(st.booleans())  # the commonest layers, in half of all cases
     kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     size = (draw(st.integers(1, largest)), draw(st.integers(1, largest)))
     case = {
@@ -38,6 +64,9 @@ def cases(draw, largest):
         "bias": draw(st.booleans()),
         "channels_last": draw(st.booleans()),
         "dtype": draw(st.sampled_from([torch.float64, torch.float64, torch.float32])),
+        "engine": draw(st.sampled_from(ENGINES)),
+        "way": draw(st.sampled_from(["level", "taps", "taps"])),
+        "budget": draw(st.sampled_from([1 << 10, 1 << 20])),
     }
     window = Window.make(kernel, case["stride"], case["padding"], case["dilation"])
     for scale in (1.0, *case["scales"]):
@@ -71,7 +100,10 @@ def compare(case):
         g = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).reshape(y.shape)
         return y, winner, torch.autograd.grad((y * g).sum(), leaves)
 
-    y, winner, gradients = run()
+    with forced(case["engine"], case["way"], case["budget"]):
+        y, winner, gradients = run()
+        with torch.no_grad():  # where no rank is kept
+            torch.testing.assert_close(si_conv2d(x, weight, bias, **options), y)
     with reference_only():
         y_ref, winner_ref, gradients_ref = run()
     exact = case["dtype"] == torch.float64
@@ -98,19 +130,115 @@ def test_it_is_the_composition_searched_widely(case):
     compare(case)
 
 
-@pytest.mark.parametrize("scales", [(0.5, 1, 2), (1.5, 1), (0.7, 1.2)])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_gradients(scales, stride):
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("way", ["level", "taps"])
+@pytest.mark.parametrize("scales", [(0.5, 1, 2), (2, 1.5, 0.7)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
+def test_gradients(engine, way, scales, stride, dilation):
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 1, 3, 3, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
 
     def through(x, weight, bias):
-        return si_conv2d(x, weight, bias, stride, 1, 1, 2, scales=scales)
+        return si_conv2d(x, weight, bias, stride, 2, dilation, 2, scales=scales)
 
     assert streams(x, weight)
-    assert torch.autograd.gradcheck(through, (x, weight, bias))
-    assert torch.autograd.gradgradcheck(through, (x, weight, bias))
+    with forced(engine, way):
+        assert torch.autograd.gradcheck(through, (x, weight, bias))
+        assert torch.autograd.gradgradcheck(through, (x, weight, bias))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("way", ["level", "taps"])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_it_is_what_the_formulas_say(engine, way, antialias):
+    """Against loops that know nothing of this library."""
+    x = torch.randn(2, 2, 7, 9, dtype=torch.float64)
+    weight = torch.randn(4, 1, 3, 2, dtype=torch.float64)
+    scales = (0.5, 1.0, 1.72)
+    with forced(engine, way):
+        y, winner = si_conv2d(
+            x, weight, None, 2, 1, 1, 2, scales=scales, antialias=antialias, return_winner=True
+        )
+    for i in range(2):
+        best, index, _ = naive.si_convolve(
+            x[i].numpy(),
+            weight.numpy(),
+            None,
+            scales,
+            (2, 2),
+            ((1, 1), (1, 1)),
+            (1, 1),
+            2,
+            antialias,
+        )
+        torch.testing.assert_close(y[i], torch.tensor(best))
+        assert torch.equal(winner[i].long(), torch.tensor(index))
+
+
+def test_the_plan_takes_what_is_cheaper():
+    def shared(size, channels, kernel, scales, engine="native"):
+        window = plan.Window.make(kernel, 1, kernel // 2)
+        rates = importlib.import_module(f"nearfar.kernels.{engine}").CPU
+        return plan.make_plan(size, scales, window, (*channels, 1), True, rates).shared
+
+    octave = SCALE_SETS["octave"]
+    assert shared((13, 13), (256, 384), 3, octave) == (0, 1, 2, 3, 4)  # mixing is all that counts
+    assert set(shared((28, 28), (32, 64), 5, octave)) >= {3, 4}  # enlarged levels cost most
+    assert shared((28, 28), (3, 64), 7, octave) == ()  # few input channels: levels are cheap
+    assert shared((28, 28), (64, 4), 3, octave) == ()  # rows too short
+    assert shared((28, 28), (64, 64), 3, (0.25, 0.5)) == ()  # small levels: cheaper than one mixing
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_share_what_is_kept(engine):
+    """Fresh plans, used by several threads at once: the first to prepare lists must not lose them."""
+    weight = torch.randn(16, 3, 3, 3)
+    inputs = [torch.randn(2, 3, 9 + i, 12) for i in range(6)]
+    with reference_only():
+        expected = [si_conv2d(x, weight, padding=1) for x in inputs]
+    found = {}
+
+    def work(me):
+        with torch.no_grad():
+            found[me] = [si_conv2d(x, weight, padding=1) for x in inputs * 5]
+
+    with forced(engine, "taps"):
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for mine in found.values():
+        for y, right in zip(mine, expected * 5, strict=True):
+            torch.testing.assert_close(y, right, rtol=1e-4, atol=1e-4)
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_show(threads):
+    before = torch.get_num_threads()
+    x = torch.randn(4, 3, 10, 10, dtype=torch.float64, requires_grad=True)
+    layer = SIConv2d(3, 8, 3, padding=1, dtype=torch.float64)
+    with reference_only():
+        expected = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
+    torch.set_num_threads(threads)
+    try:
+        found = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
+        with torch.inference_mode():
+            torch.testing.assert_close(layer(x), layer(x.detach()[:, :, :, :]))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_not_a_number_is_not_lost():
+    x = torch.randn(1, 3, 9, 9)
+    x[0, 0, 4, 4] = torch.nan
+    y = si_conv2d(x, torch.randn(8, 3, 3, 3), padding=1)
+    assert y[0, :, 4, 4].isnan().all()
 
 
 @pytest.mark.parametrize("wanted", [(True, False), (False, True)])
@@ -143,8 +271,11 @@ def test_chunks_do_not_show(monkeypatch):
     found = []
     for chunk in (1, 4 * 64 * 3, 1 << 20):
         monkeypatch.setattr(module, "_CHUNK", chunk)
-        y = layer(x)
-        found.append((y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])))
+        for engine in ENGINES:
+            for way in ("level", "taps"):
+                with forced(engine, way, chunk):
+                    y = layer(x)
+                    found.append((y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b)

@@ -24,6 +24,10 @@ from nearfar.kernels.taps import Taps, restoring, scale_taps
 __all__ = ["Band", "Job", "Level", "Plan", "Rates", "make_plan"]
 
 
+#: Fewer output channels than this a group make rows of tap maps too short to be worth their lists.
+_NARROWEST = 8
+
+
 @dataclass(frozen=True)
 class Rates:
     """What an engine's work costs, in multiplications of an ordinary convolution; and its portions.
@@ -182,7 +186,7 @@ def make_plan(
         for grid, there, pair in zip(grids, seen, each, strict=True)
     ]
     gain = sum(s for s in saved if s > 0)
-    worth = gain > 1.2 * mixing * pixels and outputs // groups >= 8
+    worth = gain > 1.2 * mixing * pixels and outputs // groups >= _NARROWEST
     shared = tuple(i for i, s in enumerate(saved) if s > 0) if worth else ()
     return Plan(
         base,

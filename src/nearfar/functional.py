@@ -14,7 +14,8 @@ from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.grid import Grid, Padding, Window, level_size
 from nearfar.kernels import engine_for, streams
-from nearfar.kernels.plan import make_plan
+from nearfar.kernels.plan import make_level_plan, make_plan
+from nearfar.kernels.side_by_side import side_by_side
 from nearfar.kernels.streaming import si_max
 from nearfar.pyramid import Pyramid, check_map, collapse, expand, resample
 from nearfar.scale_sets import ScaleSet, as_scales
@@ -205,19 +206,46 @@ def pyramid_conv2d(
     Source: "Convolution over a scale pyramid", §3 step 1: the scale axis sits in the channels.
     """
     window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
-    seen = expand(x, scales, antialias=antialias)
-    for scale, grid in zip(seen.scales, seen.grids, strict=True):
-        if grid is not None and _least(window, grid[0].size, grid[1].size) < 1:
+    values = as_scales(scales)
+    check_map(x, "pyramid_conv2d")
+    for scale in values:
+        height, width = (level_size(int(n), scale) for n in x.shape[-2:])
+        if min(height, width) < 1 or _least(window, height, width) < 1:
             raise InputError(
                 f"at scale {scale:g} the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the "
                 f"padded input ({tuple(x.shape[-2:])} at scale 1); use fewer levels, more padding or "
                 f"a larger input"
             )
 
-    return collapse(
-        pyramid.map(_slide(weight, bias, window, groups, padding_mode), seen, window=window),
-        "concat",
-    )
+    symmetric = all(before == after for before, after in window.padding)
+    if len(values) > 1 and padding_mode == "zeros" and symmetric and streams(x, weight):
+        x, weight, bias = _cast(x, weight, bias)
+
+        def again(x: Tensor, weight: Tensor) -> Tensor:
+            return _stacked(x, weight, None, window, groups, values, antialias, "zeros")
+
+        engine, rates = engine_for(x)
+        size = (int(x.shape[2]), int(x.shape[3]))
+        plan = make_level_plan(size, values, window, groups, antialias, rates)
+        out = side_by_side(x, weight, plan, engine, again)
+        return out if bias is None else out + bias.repeat(len(values))[:, None, None]
+    return _stacked(x, weight, bias, window, groups, values, antialias, padding_mode)
+
+
+def _stacked(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Window,
+    groups: int,
+    scales: tuple[float, ...],
+    antialias: bool,
+    padding_mode: str,
+) -> Tensor:
+    """The pyramid layer as the algebra says it; the fast path's reference."""
+    seen = expand(x, scales, antialias=antialias)
+    slide = _slide(weight, bias, window, groups, padding_mode)
+    return collapse(pyramid.map(slide, seen, window=window), "concat")
 
 
 def scale_conv2d(

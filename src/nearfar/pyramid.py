@@ -13,24 +13,22 @@ coordinate convention (pixel centres at ``i + ½``, that is ``align_corners=Fals
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearfar.errors import InputError
-from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
+from nearfar.grid import Grid, Window, base_grid, level_grid, level_size
+from nearfar.reading import Kernel, Outside, reading_matrix, resize
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["How", "Kernel", "Outside", "Pyramid", "collapse", "expand", "map", "resample"]
 
 How = Literal["max", "mean", "sum", "logsumexp", "concat"]
-Kernel = Literal["bilinear", "bicubic"]
-Outside = Literal["border", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -258,46 +256,6 @@ def resizes(source: Grid, target: Grid) -> bool:
     return all(axis.tiles for grid in (source, target) for axis in grid)
 
 
-def reading_matrix(
-    source: Axis,
-    target: Axis,
-    antialias: bool,
-    kernel: Kernel = "bilinear",
-    outside: Outside = "border",
-) -> Tensor:
-    """The ``[target.size, source.size]`` matrix by which :func:`resample` reads one axis; float64."""
-    at = (
-        target.start + target.step * torch.arange(target.size, dtype=torch.float64)
-    ) - source.start
-    at = at / source.step
-    if outside == "border":
-        at = at.clamp(0, source.size - 1)
-    width = max(1.0, target.step / source.step) if antialias else 1.0
-    profile = _triangle if kernel == "bilinear" else _keys
-    samples = torch.arange(source.size, dtype=torch.float64)
-    weights = profile((at[:, None] - samples) / width)
-    if outside == "border":
-        return weights / weights.sum(dim=1, keepdim=True)
-    # The samples beyond the ends exist and are zero, so they count in the normalisation.
-    reach = math.ceil(2 * width) + 1
-    lattice = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    return weights / profile(((at - at.floor())[:, None] - lattice) / width).sum(
-        dim=1, keepdim=True
-    )
-
-
-def _triangle(t: Tensor) -> Tensor:
-    return (1 - t.abs()).clamp(min=0)
-
-
-def _keys(t: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = −½ (third-order accurate)."""
-    t = t.abs()
-    near = (1.5 * t - 2.5) * t * t + 1
-    far = ((-0.5 * t + 2.5) * t - 4) * t + 2
-    return torch.where(t < 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
-
-
 def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
     if (int(x.shape[-2]), int(x.shape[-1])) == size:
         return x
@@ -308,19 +266,24 @@ def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
     # Antialiasing does not exist in half precision on the CPU, and autocast does not know it.
     exact = x.float() if antialias and x.dtype in (torch.float16, torch.bfloat16) else x
     smaller = size[0] < x.shape[-2] or size[1] < x.shape[-1]
-    if antialias and smaller and size[1] == 1:
-        # Where one column comes out, torch (2.15, CPU) repeats the first row in all of them.
-        rows, columns = (
-            reading_matrix(
-                Axis.tiling(x.shape[a - 2], size[a]), Axis.tiling(size[a], size[a]), True
-            ).to(exact)
-            for a in (0, 1)
-        )
-        return (rows @ exact @ columns.mT).to(x.dtype)
+    if antialias and smaller and _by_matrices(exact, size[1]):
+        return resize(exact, *size).to(x.dtype)
     resized = F.interpolate(
         exact, size=size, mode="bilinear", align_corners=False, antialias=antialias and smaller
     )
     return resized.to(x.dtype)
+
+
+def _by_matrices(x: Tensor, width: int) -> bool:
+    """Whether to shrink by matrices: where that is right, and torch's interpolation wrong or slower.
+
+    Matrices need sizes that are known now, and on the CPU win up to a few hundred pixels. Where one
+    column comes out, torch (2.15, CPU) repeats the first row in all of them.
+    """
+    concrete = type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
+    if not concrete or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
+    return width == 1 or (x.device.type == "cpu" and max(x.shape[-2:]) <= 256)
 
 
 def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:

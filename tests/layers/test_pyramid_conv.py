@@ -4,11 +4,14 @@ import naive
 import numpy as np
 import pytest
 import torch
+from forcing import forced
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from nearfar.errors import InputError
+from nearfar.functional import pyramid_conv2d
+from nearfar.kernels import reference_only
 from nearfar.layers import PyramidConv2d
 
 
@@ -88,3 +91,33 @@ def test_repr_and_refusals():
         PyramidConv2d(3, 10, 3)
     with pytest.raises(InputError, match="levels=0"):
         PyramidConv2d(3, 10, 3, levels=0)
+
+
+@pytest.mark.parametrize("engine", ["dense", "native"])
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "groups"), [(1, 1, 1, 1), (2, 0, 1, 2), (1, 2, 2, 1)]
+)
+@pytest.mark.parametrize("scales", [(1, 0.5), (0.7, 1, 1.5)])
+def test_the_fast_path_is_the_composition(engine, stride, padding, dilation, groups, scales):
+    x = torch.randn(3, 2, 11, 8, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 2 // groups, 3, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+
+    def through(x, weight, bias):
+        return pyramid_conv2d(x, weight, bias, stride, padding, dilation, groups, scales=scales)
+
+    def run():
+        y = through(x, weight, bias)
+        return y, *torch.autograd.grad(y.square().sum(), [x, weight, bias])
+
+    with forced(engine, "level"):
+        found = run()
+        if engine == "native":
+            small = x.detach()[:1, :, :7, :7].requires_grad_()
+            assert torch.autograd.gradcheck(through, (small, weight, bias))
+            assert torch.autograd.gradgradcheck(through, (small, weight, bias), fast_mode=True)
+    with reference_only():
+        expected = run()
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    assert found[0].stride() == expected[0].stride()

@@ -17,7 +17,7 @@ from nearfar.kernels.plan import Rates
 from nearfar.kernels.room import Room
 from nearfar.kernels.taps import Taps
 
-__all__ = ["CPU", "GPU", "combine", "resize", "spread"]
+__all__ = ["CPU", "GPU", "combine", "spread"]
 
 CPU = Rates(sparse=0.0, band=14, budget=1 << 20)
 #: Columns of outputs combined at once on a CPU: matrices of wider maps are mostly zeros.
@@ -54,13 +54,13 @@ def combine(
     for first, last, low, high, wide in _column_bands(columns, maps):
         places = (rows.outputs, batch, last - first, channels)
         found = room.take("found", places, tall)
-        was, flat = best[:, :, first:last].transpose(0, 1), (-1, last - first, channels)
+        was, shape = best[:, :, first:last].transpose(0, 1), (-1, last - first, channels)
         seen = mixed[:, :, low * columns.taps : high * columns.taps]
         if won is not None:
             better, here = room.take("better", places, tall), room.take("rank", places, tall)
             here.zero_()
         for s in range(rows.scales):
-            torch.bmm(wide[s].expand(seen.shape[1], -1, -1), seen[s], out=found.view(flat))
+            torch.bmm(wide[s].expand(seen.shape[1], -1, -1), seen[s], out=found.view(shape))
             if rank + s == 0:
                 was.copy_(found)  # nothing is there yet
                 continue
@@ -104,18 +104,6 @@ def spread(
     else:
         found = torch.mm(tall.mT, mixed.view(tall.shape[0], -1), out=room.take("found", flat, tall))
         maps.copy_(found.view(maps.shape))
-
-
-def resize(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``[B, H, W, C]`` → ``[B, H', W', C]`` by one matrix an axis."""
-    batch, height, width, channels = x.shape
-    tall = torch.bmm(rows.expand(batch, -1, -1), x.reshape(batch, height, width * channels))
-    tall = tall.view(batch * rows.shape[0], width, channels)
-    if channels < 16:  # a product with so few columns is slow; with as many as there are rows, not
-        wide = (tall.mT.reshape(-1, width) @ columns.mT).view(-1, channels, columns.shape[0]).mT
-    else:
-        wide = torch.bmm(columns.expand(tall.shape[0], -1, -1), tall)
-    return wide.reshape(batch, rows.shape[0], columns.shape[0], channels)
 
 
 def _tall(rows: Taps, maps: Tensor) -> Tensor:

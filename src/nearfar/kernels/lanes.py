@@ -85,7 +85,12 @@ class _Rows:
             builder.position_at_end(end)
 
     def sums(
-        self, first: Any, last: Any, lanes: int, vectors: int, term: Callable[[Any, int], Any]
+        self,
+        first: Any,
+        last: Any,
+        lanes: int,
+        vectors: int,
+        term: Callable[[Any, int], tuple[Any, Any]],
     ) -> list[Any]:
         """The sums over terms of coefficient times vector; ``term(t, i)`` gives both."""
         builder = self.builder
@@ -111,11 +116,11 @@ class _Rows:
 
     def terms(
         self, source: Any, index: Any, coefficient: Any, c: Any, lanes: int
-    ) -> Callable[[Any, int], Any]:
+    ) -> Callable[[Any, int], tuple[Any, Any]]:
         """The usual terms: coefficient[t] and source[index[t] + c + i · lanes]."""
         builder = self.builder
 
-        def term(t: Any, i: int) -> Any:
+        def term(t: Any, i: int) -> tuple[Any, Any]:
             start = builder.add(builder.load(self.at(index, t, _INT)), c)
             place = builder.add(start, _integer(i * lanes))
             factor = self.same(builder.load(self.at(coefficient, t)), lanes)
@@ -241,7 +246,7 @@ def gather_won(
         def body(c: Any, lanes: int, vectors: int) -> None:
             usual = rows.terms(source, index, coefficient, c, lanes)
 
-            def term(t: Any, i: int) -> Any:
+            def term(t: Any, i: int) -> tuple[Any, Any]:
                 factor, values = usual(t, i)
                 start = builder.add(builder.load(rows.at(index, t, _INT)), c)
                 owner = rows.at(won, builder.add(start, _integer(i * lanes)), _BYTE)

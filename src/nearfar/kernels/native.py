@@ -32,7 +32,7 @@ _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 # would cost as much as a small kernel's work.
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _combine(zero, begin, end, frame):  # type: ignore[no-untyped-def]
     """Output rows ``begin`` to ``end`` of all images: along rows into ``mixed``, along columns out."""
     size, outputs, scales, columns, line, channels, rank = frame[:7]
@@ -69,7 +69,7 @@ def _combine(zero, begin, end, frame):  # type: ignore[no-untyped-def]
                     )
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _spread_columns(zero, begin, end, frame):  # type: ignore[no-untyped-def]
     """Output rows ``begin`` to ``end`` of all images: what each scale won, along columns into ``mixed``."""
     size, outputs, scales, places, line, channels, rank = frame[:7]
@@ -95,7 +95,7 @@ def _spread_columns(zero, begin, end, frame):  # type: ignore[no-untyped-def]
                 )
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _spread_rows(zero, begin, end, frame):  # type: ignore[no-untyped-def]
     """Map rows ``begin`` to ``end`` of all images and taps: along rows from ``mixed``."""
     size, samples, taps, line, part = frame[:5]

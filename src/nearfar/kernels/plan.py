@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from torch import Tensor
+
 from nearfar.grid import Axis, Grid, Window, base_grid, level_grid
 from nearfar.kernels.taps import Taps, restoring, scale_taps
 
-__all__ = ["Band", "Job", "Level", "Plan", "Rates", "make_plan"]
+__all__ = ["Band", "Job", "Level", "Plan", "Rates", "make_level_plan", "make_plan"]
 
 
 #: Fewer output channels than this a group make rows of tap maps too short to be worth their lists.
@@ -168,14 +170,12 @@ def make_plan(
     target = window.apply(base)
     grids = [level_grid(*size, s) for s in scales]
     seen = [window.apply(grid) for grid in grids]
-    taps = [
-        tuple(
-            scale_taps(base[a], grid[a], there[a], target[a], _along(window, a), antialias)
-            for a in (0, 1)
-        )
-        for grid, there in zip(grids, seen, strict=True)
-    ]
-    each = [tuple(Taps.of([matrix]) for matrix in pair) for pair in taps]
+
+    def along(a: int, grid: Grid, there: Grid) -> Tensor:
+        return scale_taps(base[a], grid[a], there[a], target[a], _along(window, a), antialias)
+
+    taps = [(along(0, *pair), along(1, *pair)) for pair in zip(grids, seen, strict=True)]
+    each = [(Taps.of([tall]), Taps.of([wide])) for tall, wide in taps]
 
     mixing = window.kernel[0] * window.kernel[1] * inputs / groups
     pixels = base[0].size * base[1].size / (target[0].size * target[1].size)
@@ -194,16 +194,34 @@ def make_plan(
         window,
         groups,
         antialias,
-        tuple(
-            Level(i, grids[i], seen[i], *(restoring(seen[i][a], target[a]) for a in (0, 1)))
-            for i in range(len(scales))
-            if i not in shared
-        ),
+        tuple(_level(i, grids[i], seen[i], target) for i in range(len(scales)) if i not in shared),
         shared,
         Taps.of([taps[i][0] for i in shared]) if shared else None,
         Taps.of([taps[i][1] for i in shared]) if shared else None,
         rates,
     )
+
+
+@lru_cache(maxsize=128)
+def make_level_plan(
+    size: tuple[int, int],
+    scales: tuple[float, ...],
+    window: Window,
+    groups: int,
+    antialias: bool,
+    rates: Rates,
+) -> Plan:
+    """The plan that computes every scale by its level."""
+    base = base_grid(*size)
+    target = window.apply(base)
+    grids = [level_grid(*size, s) for s in scales]
+    levels = tuple(_level(i, grid, window.apply(grid), target) for i, grid in enumerate(grids))
+    return Plan(base, target, window, groups, antialias, levels, (), None, None, rates)
+
+
+def _level(scale: int, grid: Grid, seen: Grid, target: Grid) -> Level:
+    rows, columns = (restoring(seen[a], target[a]) for a in (0, 1))
+    return Level(scale, grid, seen, rows, columns)
 
 
 def _along(window: Window, a: int) -> tuple[int, int, int, int]:

@@ -16,13 +16,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearfar.kernels.dense import resize
 from nearfar.kernels.plan import Job, Level, Plan
 from nearfar.kernels.room import Room
 from nearfar.kernels.sharing import each_share
-from nearfar.pyramid import reading_matrix
+from nearfar.reading import reading_matrix, through
 
-__all__ = ["si_max"]
+__all__ = [
+    "again_or_none",
+    "answer_of",
+    "answer_of_adjoint",
+    "level_of",
+    "level_of_adjoint",
+    "portions",
+    "si_max",
+]
 
 #: Output elements a portion, for scales computed by their levels: 4 MiB of floats, small against a batch
 #: and large against the cost of a call.
@@ -93,11 +100,8 @@ class _SIMax(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, rank = ctx.saved_tensors
         nothing = (None, None, None)
-        if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate this again
-            some = [t for t, want in zip((x, weight), ctx.needs_input_grad, strict=False) if want]
-            y = ctx.again(x, weight)
-            found = iter(torch.autograd.grad(y, some, g, create_graph=True))
-            return *(next(found) if want else None for want in ctx.needs_input_grad[:2]), *nothing
+        if (found := again_or_none(ctx, x, weight, g)) is not None:
+            return *found, *nothing
         plan, engine = ctx.plan, ctx.engine
         gx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         g = g.contiguous(memory_format=torch.channels_last)
@@ -110,6 +114,16 @@ class _SIMax(torch.autograd.Function):
 
         shares = [gw for gw in each_share(share, x.shape[0], x.device) if gw is not None]
         return gx, torch.stack(shares).sum(dim=0) if shares else None, *nothing
+
+
+def again_or_none(ctx: Any, x: Tensor, weight: Tensor, g: Tensor) -> list[Tensor | None] | None:
+    """The gradients through the composition, where somebody will differentiate them again."""
+    if not torch.is_grad_enabled():  # it is with create_graph=True
+        return None
+    wanted = ctx.needs_input_grad[:2]
+    some = [t for t, want in zip((x, weight), wanted, strict=True) if want]
+    found = iter(torch.autograd.grad(ctx.again(x, weight), some, g, create_graph=True))
+    return [next(found) if want else None for want in wanted]
 
 
 def _maximum(
@@ -140,9 +154,9 @@ def _forward(
     room = Room()
     here, best = x.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
     won = None if rank is None else rank.permute(0, 2, 3, 1)
-    for part in _portions(out):
+    for part in portions(out):
         for i, level in enumerate(plan.levels):
-            answer = _answer(_seen(here[part], level, plan), weight, plan)
+            answer = answer_of(level_of(here[part], level, plan), weight, plan)
             maps = answer.permute(2, 0, 3, 1)[None, :, :, :, None]
             mine = None if won is None else won[part]
             engine.combine(maps, level.rows, level.columns, best[part], mine, i, room)
@@ -170,16 +184,16 @@ def _backward(
     here, back, won = (t.permute(0, 2, 3, 1) for t in (x, g, rank))
     into = None if gx is None else gx.permute(0, 2, 3, 1)
     wanted = (gx is not None, gw is not None)
-    for part in _portions(g):
+    for part in portions(g):
         for i, level in enumerate(plan.levels):
-            seen = _seen(here[part], level, plan)
+            seen = level_of(here[part], level, plan)
             shape = (seen.shape[0], level.seen[0].size, level.seen[1].size, weight.shape[0])
             answer = room.take("level", shape, x)
             maps = answer.transpose(0, 1)[None, :, :, :, None]
             engine.spread(back[part], won[part], level.rows, level.columns, i, maps, room)
-            gl, gk = _answer_adjoint(answer, seen, weight, plan, wanted)
+            gl, gk = answer_of_adjoint(answer, seen, weight, plan, wanted)
             if into is not None:
-                into[part] += _seen_adjoint(gl, level, plan)
+                into[part] += level_of_adjoint(gl, level, plan)
             if gw is not None:
                 gw += gk
     taps = _TapMaps(weight, plan, room)
@@ -193,7 +207,7 @@ def _backward(
         taps.finish(gw)
 
 
-def _portions(out: Tensor) -> Iterator[slice]:
+def portions(out: Tensor) -> Iterator[slice]:
     """The batch in parts that stay in the cache; on a GPU, whole."""
     batch, one = out.shape[0], max(1, out[:1].numel())
     images = max(1, _CHUNK // one) if out.device.type == "cpu" else max(1, batch)
@@ -270,7 +284,7 @@ class _TapMaps:
             gw[first:last] += parts.permute(3, 1, 0, 2)
 
 
-def _level_matrices(level: Level, plan: Plan, like: Tensor) -> list[Tensor]:
+def _shrink(level: Level, plan: Plan, like: Tensor) -> list[Tensor]:
     kept = level.rows.kept
     key = ("level", like.dtype, like.device)
     if key not in kept:
@@ -281,21 +295,22 @@ def _level_matrices(level: Level, plan: Plan, like: Tensor) -> list[Tensor]:
     return found
 
 
-def _seen(x: Tensor, level: Level, plan: Plan) -> Tensor:
+def level_of(x: Tensor, level: Level, plan: Plan) -> Tensor:
     """The input at the level's scale, ``[B, H, W, C]`` → ``[B, H', W', C]``."""
     if level.grid == plan.base:
         return x
-    return resize(x, *_level_matrices(level, plan, x))
+    return through(x, *_shrink(level, plan, x))
 
 
-def _seen_adjoint(g: Tensor, level: Level, plan: Plan) -> Tensor:
+def level_of_adjoint(g: Tensor, level: Level, plan: Plan) -> Tensor:
+    """The gradient in the input, from that of the level."""
     if level.grid == plan.base:
         return g
-    rows, columns = _level_matrices(level, plan, g)
-    return resize(g, rows.mT, columns.mT)
+    rows, columns = _shrink(level, plan, g)
+    return through(g, rows.mT, columns.mT)
 
 
-def _answer(seen: Tensor, weight: Tensor, plan: Plan) -> Tensor:
+def answer_of(seen: Tensor, weight: Tensor, plan: Plan) -> Tensor:
     """The convolution on a level; ``[B, C_out, H'', W'']`` in channels-last."""
     window = plan.window
     padding = (window.padding[0][0], window.padding[1][0])
@@ -304,7 +319,7 @@ def _answer(seen: Tensor, weight: Tensor, plan: Plan) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last)
 
 
-def _answer_adjoint(
+def answer_of_adjoint(
     g: Tensor, seen: Tensor, weight: Tensor, plan: Plan, wanted: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor]:
     """Its gradients in the level (``[B, H', W', C_in]``) and in the weight; only those wanted."""

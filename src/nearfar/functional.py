@@ -310,18 +310,12 @@ def scale_conv2d(
                 f"{tuple(x.levels[s].shape[-2:])} with its padding; leave that scale out or pad more"
             )
         reach = min(extent, len(x) - s)
-        # One convolution over the stacked channels sums over k; grouped filters keep their groups.
-        parts = [
-            torch.unflatten(
-                resample(x.levels[s + k], _grid(x, s + k), grid, antialias=antialias),
-                1,
-                (groups, -1),
-            )
-            for k in range(reach)
-        ]
-        stacked = torch.cat(parts, dim=2).flatten(1, 2)
-        flat = weight[:, :, :reach].transpose(1, 2).flatten(1, 2)
-        levels.append(_slide(flat, bias, window, groups, padding_mode)(stacked))
+        # Convolving each neighbour and adding the answers saves stacking them, which costs more.
+        total = _slide(weight[:, :, 0], bias, window, groups, padding_mode)(x.levels[s])
+        for k in range(1, reach):
+            seen = resample(x.levels[s + k], _grid(x, s + k), grid, antialias=antialias)
+            total = total + _slide(weight[:, :, k], None, window, groups, padding_mode)(seen)
+        levels.append(total)
         grids.append(window.apply(grid))
     return Pyramid(tuple(levels), x.scales[:kept], tuple(grids), window.apply(x.base))
 

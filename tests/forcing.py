@@ -14,7 +14,9 @@ from nearfar.kernels import choice, plan
 def forced(engine, way, budget=None):
     """One engine, and every scale computed one way: by its level, or by tap maps."""
     module = importlib.import_module(f"nearfar.kernels.{engine}")
-    rates = replace(module.CPU, budget=budget or module.CPU.budget, band=module.CPU.band and 5)
+    rates = replace(
+        module.CPU, budget=budget or module.CPU.budget, band=module.CPU.band and 5, least=0
+    )
     gain = {"level": 1e9, "taps": -1e9}[way]
     plan.make_plan.cache_clear()
     with (

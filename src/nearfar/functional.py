@@ -112,24 +112,23 @@ def si_conv2d(
     kept = _fitting(x, values, window)
     shown = tuple(values[i] for i in kept)
     symmetric = all(before == after for before, after in window.padding)
-    out: Tensor
-    winner: Tensor | None
-    if (
-        reduce == "max"
-        and len(kept) > 1
-        and padding_mode == "zeros"
-        and symmetric
-        and streams(x, weight)
-    ):
-
-        def again(x: Tensor, weight: Tensor) -> Tensor:
-            return _composed(x, weight, None, window, groups, shown, antialias, "max", "zeros")[0]
-
+    fast = reduce == "max" and len(kept) > 1 and padding_mode == "zeros" and symmetric
+    if fast and streams(x, weight):
         x, weight, bias = _cast(x, weight, bias)
         engine, rates = engine_for(x)
         channels = (int(x.shape[1]), int(weight.shape[0]), groups)
         size = (int(x.shape[2]), int(x.shape[3]))
         plan = make_plan(size, shown, window, channels, antialias, rates)
+        fast = plan.pays(int(x.shape[0]), int(weight.shape[0]))
+    else:
+        fast = False
+    out: Tensor
+    winner: Tensor | None
+    if fast:
+
+        def again(x: Tensor, weight: Tensor) -> Tensor:
+            return _composed(x, weight, None, window, groups, shown, antialias, "max", "zeros")[0]
+
         out, winner = si_max(x, weight, bias, plan, engine, again, return_winner)
     else:
         out, winner = _composed(
@@ -227,8 +226,9 @@ def pyramid_conv2d(
         engine, rates = engine_for(x)
         size = (int(x.shape[2]), int(x.shape[3]))
         plan = make_level_plan(size, values, window, groups, antialias, rates)
-        out = side_by_side(x, weight, plan, engine, again)
-        return out if bias is None else out + bias.repeat(len(values))[:, None, None]
+        if plan.pays(int(x.shape[0]), int(weight.shape[0]) * len(values)):
+            out = side_by_side(x, weight, plan, engine, again)
+            return out if bias is None else out + bias.repeat(len(values))[:, None, None]
     return _stacked(x, weight, bias, window, groups, values, antialias, padding_mode)
 
 

@@ -19,7 +19,7 @@ from nearfar.kernels.taps import Taps
 
 __all__ = ["CPU", "GPU", "combine", "spread"]
 
-CPU = Rates(sparse=0.0, band=14, budget=1 << 20)
+CPU = Rates(sparse=0.0, band=14, budget=1 << 20, least=1 << 16)
 #: Columns of outputs combined at once on a CPU: matrices of wider maps are mostly zeros.
 _WIDEST = 20
 GPU = Rates(sparse=0.0, band=28, budget=1 << 26)

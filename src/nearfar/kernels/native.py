@@ -23,7 +23,7 @@ from nearfar.kernels.taps import Lists, Taps
 
 __all__ = ["CPU", "combine", "spread"]
 
-CPU = Rates(sparse=4.5, band=0, budget=1 << 20)
+CPU = Rates(sparse=4.5, band=0, budget=1 << 20, least=1 << 14)
 
 _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 

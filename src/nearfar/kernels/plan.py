@@ -38,11 +38,13 @@ class Rates:
         sparse: one entry of a tap list, at one output element; 0 for engines that multiply matrices.
         band: rows of outputs in one portion, for engines that multiply matrices.
         budget: elements of tap maps in one portion.
+        least: output elements below which a call costs more than the composition saves.
     """
 
     sparse: float
     band: int
     budget: int
+    least: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,11 @@ class Plan:
     def order(self) -> tuple[int, ...]:
         """The scales' indices in the order in which they are computed."""
         return (*(level.scale for level in self.levels), *self.shared)
+
+    def pays(self, batch: int, outputs: int) -> bool:
+        """Whether so much work is worth its calls; where not, the plain composition is faster."""
+        elements = batch * outputs * self.target[0].size * self.target[1].size
+        return elements >= (self.rates.least // 16 if self.shared else self.rates.least)
 
     def jobs(self, batch: int, inputs: int, outputs: int) -> Iterator[Job]:
         """The portions of work by tap maps, for channels a group of ``inputs`` and ``outputs``."""

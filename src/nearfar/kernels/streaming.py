@@ -31,9 +31,9 @@ __all__ = [
     "si_max",
 ]
 
-#: Output elements a portion, for scales computed by their levels: 4 MiB of floats, small against a batch
+#: Output elements a portion, for scales computed by their levels: 2 MiB of floats, small against a batch
 #: and large against the cost of a call.
-_CHUNK = 1 << 20
+_CHUNK = 1 << 19
 
 
 def si_max(

@@ -208,8 +208,8 @@ def pyramid_conv2d(
     values = as_scales(scales)
     check_map(x, "pyramid_conv2d")
     for scale in values:
-        height, width = (level_size(int(n), scale) for n in x.shape[-2:])
-        if min(height, width) < 1 or _least(window, height, width) < 1:
+        height, width = (level_size(n, scale) for n in x.shape[-2:])
+        if not _fits(window, height, width):
             raise InputError(
                 f"at scale {scale:g} the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the "
                 f"padded input ({tuple(x.shape[-2:])} at scale 1); use fewer levels, more padding or "
@@ -304,7 +304,7 @@ def scale_conv2d(
     for s in range(kept):
         grid = x.grids[s]
         assert grid is not None
-        if _least(window, grid[0].size, grid[1].size) < 1:
+        if not _fits(window, grid[0].size, grid[1].size):
             raise InputError(
                 f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than level {s} "
                 f"{tuple(x.levels[s].shape[-2:])} with its padding; leave that scale out or pad more"
@@ -343,24 +343,25 @@ def _fitting(x: Tensor, scales: tuple[float, ...], window: Window) -> list[int]:
     check_map(x, "si_conv2d")
     height, width = x.shape[-2:]
     sizes = [(level_size(height, s), level_size(width, s)) for s in scales]
-    fits = [min(h, w) > 0 and _least(window, h, w) > 0 for h, w in sizes]
+    fits = [_fits(window, h, w) for h, w in sizes]
     kept = [i for i, ok in enumerate(fits) if ok]
-    if len(kept) == len(scales) and _least(window, height, width) > 0:
+    if len(kept) == len(scales) and _fits(window, height, width):
         return kept
     left_out = ", ".join(f"{s:g}" for s, ok in zip(scales, fits, strict=True) if not ok)
     what = (
         f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the padded input "
         f"({height}×{width} at scale 1) at scale {left_out or 1}"
     )
-    if not kept or _least(window, height, width) < 1:
+    if not kept or not _fits(window, height, width):
         raise InputError(f"{what}: give a larger input, more padding, or other scales")
     warnings.warn(f"{what}; left out", stacklevel=3)
     return kept
 
 
-def _least(window: Window, height: int, width: int) -> int:
-    """The smaller side of the output for an input of this size; 0 if the kernel does not fit."""
-    return min(window.output_size(height, 0), window.output_size(width, 1))
+def _fits(window: Window, height: int, width: int) -> bool:
+    """Whether an input of this size is not empty and the kernel fits into it."""
+    # Each side is asked for itself: the smaller of two open sizes would relate them.
+    return all(n > 0 and window.output_size(n, a) > 0 for a, n in enumerate((height, width)))
 
 
 def _pad(x: Tensor, window: Window, mode: str) -> tuple[Tensor, tuple[int, int]]:

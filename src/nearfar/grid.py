@@ -1,4 +1,5 @@
-"""Where the samples of a feature map lie in the image. Pure arithmetic, no tensors.
+"""Where the samples of a feature map lie in the image. Pure arithmetic, no tensors;
+sizes may be open (``torch.SymInt``) while a network is exported.
 
 **Convention.** Positions are measured in pixels of the *base image* (the map that a pyramid was
 expanded from). Base pixel ``i`` covers the interval ``[i, i + 1]``, so its centre is at ``i + ½``.
@@ -75,6 +76,8 @@ def level_size(size: int, scale: float) -> int:
     also give ``(size + 1) // 2``.
     """
     ratio = as_ratio(scale)
+    if ratio == 1:
+        return size
     return (2 * size * ratio.numerator + ratio.denominator) // (2 * ratio.denominator)
 
 

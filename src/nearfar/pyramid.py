@@ -23,8 +23,9 @@ from torch.nn import functional as F
 
 from nearfar.errors import InputError
 from nearfar.grid import Grid, Window, base_grid, level_grid, level_size
+from nearfar.open_sizes import has_open_size, same
 from nearfar.reading import Kernel, Outside, reading_matrix, resize
-from nearfar.scale_sets import ScaleSet, as_scales
+from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
 
 __all__ = ["How", "Kernel", "Outside", "Pyramid", "collapse", "expand", "map", "resample"]
 
@@ -93,16 +94,19 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
     """
     values = as_scales(scales)
     check_map(x, "expand")
-    height, width = int(x.shape[-2]), int(x.shape[-1])
+    height, width = x.shape[-2:]
     sizes = [(level_size(height, s), level_size(width, s)) for s in values]
     for s, size in zip(values, sizes, strict=True):
-        if min(size) < 1:
+        if size[0] < 1 or size[1] < 1:
             raise InputError(
                 f"at scale {s:g} an input of {height}×{width} has no sample left; leave that scale "
                 f"out or give a larger input"
             )
     return Pyramid(
-        levels=tuple(_resize(x, size, antialias) for size in sizes),
+        levels=tuple(
+            x if as_ratio(s) == 1 else _resize(x, size, antialias)
+            for s, size in zip(values, sizes, strict=True)
+        ),
         scales=values,
         grids=tuple(level_grid(height, width, s) for s in values),
         base=base_grid(height, width),
@@ -235,12 +239,12 @@ def resample(
     Raises:
         InputError: the sizes of ``x`` are not those of ``source``.
     """
-    if tuple(x.shape[-2:]) != (source[0].size, source[1].size):
+    if not has_open_size(x) and tuple(x.shape[-2:]) != (source[0].size, source[1].size):
         raise InputError(
             f"resample got a map of {tuple(x.shape[-2:])} for a source grid of "
             f"{(source[0].size, source[1].size)} samples; give the grid that the map lies on"
         )
-    if source == target and outside == "border":
+    if same(source, target) and outside == "border":
         return x
     if kernel == "bilinear" and outside == "border" and resizes(source, target):
         return _resize(x, (target[0].size, target[1].size), antialias)
@@ -257,7 +261,7 @@ def resizes(source: Grid, target: Grid) -> bool:
 
 
 def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
-    if (int(x.shape[-2]), int(x.shape[-1])) == size:
+    if not has_open_size(x) and tuple(x.shape[-2:]) == size:
         return x
     if x.dim() == 3:
         return _resize(x.unsqueeze(0), size, antialias).squeeze(0)
@@ -265,7 +269,8 @@ def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
         return x.new_empty((*x.shape[:2], *size)) + x.sum()
     # Antialiasing does not exist in half precision on the CPU, and autocast does not know it.
     exact = x.float() if antialias and x.dtype in (torch.float16, torch.bfloat16) else x
-    smaller = size[0] < x.shape[-2] or size[1] < x.shape[-1]
+    # Antialiasing only costs time where a map grows.
+    smaller = has_open_size(x) or size[0] < x.shape[-2] or size[1] < x.shape[-1]
     if antialias and smaller and _by_matrices(exact, size[1]):
         return resize(exact, *size).to(x.dtype)
     resized = F.interpolate(

@@ -1,7 +1,7 @@
 """What the scale operators cost, as ratios to the plain convolution: ``python -m benchmarks.operators``.
 
 Every figure is a ratio of two medians from one interleaved run on this machine. Writes
-results/operators.json, results/operators.md and docs/operators_cost.png; about eight minutes.
+results/operators.json, docs/operators_cost.md and docs/operators_cost.png; about eight minutes.
 """
 
 from __future__ import annotations
@@ -376,8 +376,8 @@ def main() -> None:
     (given.out / "operators.json").write_text(json.dumps(found, indent=1) + "\n")
     from benchmarks.operators_report import write
 
-    write(found, given.out / "operators.md", Path("docs/operators_cost.png"))
-    print(f"next: read {given.out / 'operators.md'} and docs/operators_cost.png")
+    write(found, Path("docs/operators_cost.md"), Path("docs/operators_cost.png"))
+    print("next: read docs/operators_cost.md")
 
 
 if __name__ == "__main__":

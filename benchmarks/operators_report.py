@@ -43,13 +43,18 @@ def _table(found: dict[str, Any]) -> list[str]:
     lines = [
         "# What the scale operators cost",
         "",
+        "Written by `python -m benchmarks.operators`; the same figures are in `results/operators.json`.",
+        "",
         f"`{found['command']}`, {found['date']}, {found['machine']}. Ratios to the plain channels-last "
         "convolution, float32, forward / forward + backward, medians of interleaved runs.",
         "",
         "## SIConv2d",
         "",
         "*By definition* counts the multiplications of convolving every level; *done* those of our way, "
-        "combining included. In brackets, the goal that was set.",
+        "combining included. In brackets, the goal that was set. *Naive* is expand, convolve, collapse in "
+        "the usual layout.",
+        "",
+        "![time against number of scales, size and channels](operators_cost.png)",
         "",
         "| layer | scales | threads | by definition | done | naive | plain PyTorch | with numba |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -8,9 +8,10 @@ import re
 import pytest
 
 ORDER = [
-    {"errors", "version", "progress"},
+    {"errors", "version", "progress", "reference"},
     {"scale_sets", "atomic"},
     {"grid"},
+    {"open_sizes", "reading"},
     {"pyramid"},
     {"kernels"},
     {"functional"},

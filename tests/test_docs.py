@@ -31,3 +31,14 @@ def test_recipes_quote_the_committed_figures(pytestconfig):
         for scale, accuracy in found["accuracy"].items():
             if scale in ("0.5", "1.0", "2.0"):
                 assert f"{100 * accuracy:.0f} % at {float(scale):g}×" in text, (name, scale)
+
+
+def test_the_page_of_costs_is_what_was_measured(pytestconfig):
+    found = json.loads((pytestconfig.rootpath / "results/operators.json").read_text())
+    page = (pytestconfig.rootpath / "docs/operators_cost.md").read_text()
+    for row in found["table"]:
+        for name in ("naive", "torch", "native"):
+            pair = f"{row['forward'][name]:.1f} / {row['forward_backward'][name]:.1f}"
+            assert f"| {pair}" in page, (row["shape"], row["scales"], name)
+    for row in found["others"]:
+        assert f"{row['forward']['pyramid']:.2f} / {row['forward_backward']['pyramid']:.2f}" in page

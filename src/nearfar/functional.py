@@ -93,6 +93,7 @@ def si_conv2d(
         reduce: over the scales: ``max`` as in the paper, ``mean`` or ``logsumexp``.
         padding_mode: ``zeros``, ``reflect``, ``replicate`` or ``circular``, at every scale.
         return_winner: also return the index into ``scales`` that won at each output (``uint8``).
+            Of equal answers one wins: the first, if the scales ascend.
 
     Returns:
         ``[B, C_out, H', W']``, and with ``return_winner`` the winners, of the same shape.

@@ -25,6 +25,7 @@ from nearfar.errors import InputError
 from nearfar.grid import Grid, Window, base_grid, level_grid, level_size
 from nearfar.open_sizes import has_open_size, same
 from nearfar.reading import Kernel, Outside, reading_matrix, resize
+from nearfar.reference import is_reference_only
 from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
 
 __all__ = ["How", "Kernel", "Outside", "Pyramid", "collapse", "expand", "map", "resample"]
@@ -288,7 +289,8 @@ def _by_matrices(x: Tensor, width: int) -> bool:
     concrete = type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
     if not concrete or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
-    return width == 1 or (x.device.type == "cpu" and max(x.shape[-2:]) <= 256)
+    small = x.device.type == "cpu" and max(x.shape[-2:]) <= 256
+    return width == 1 or (small and not is_reference_only())
 
 
 def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:

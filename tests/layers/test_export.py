@@ -34,7 +34,11 @@ INPUTS = [(2, 3, 24, 32), (1, 3, 16, 16), (5, 3, 41, 19)]
 
 def dynamic():
     dim = torch.export.Dim
-    return {0: dim("batch", min=1, max=64), 2: dim("h", min=12, max=256), 3: dim("w", min=12, max=256)}
+    return {
+        0: dim("batch", min=1, max=64),
+        2: dim("h", min=12, max=256),
+        3: dim("w", min=12, max=256),
+    }
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -16,23 +13,9 @@ from torch.autograd import forward_ad
 
 from nearfar.kernels import dense
 from nearfar.kernels.plan import Rates
+from nearfar.reference import is_reference_only
 
-__all__ = ["engine_for", "reference_only", "streams"]
-
-_reference_only: ContextVar[bool] = ContextVar("reference_only", default=False)
-
-
-@contextmanager
-def reference_only() -> Iterator[None]:
-    """Within this context the operators are computed as the algebra defines them.
-
-    For comparison and for finding faults; results agree to rounding.
-    """
-    token = _reference_only.set(True)
-    try:
-        yield
-    finally:
-        _reference_only.reset(token)
+__all__ = ["engine_for", "streams"]
 
 
 def streams(x: Tensor, weight: Tensor) -> bool:
@@ -44,7 +27,7 @@ def streams(x: Tensor, weight: Tensor) -> bool:
     """
     ordinary = all(type(t) in (Tensor, nn.Parameter) for t in (x, weight))
     return (
-        not _reference_only.get()
+        not is_reference_only()
         and not torch.compiler.is_compiling()
         and ordinary
         and x.dim() == 4
@@ -64,12 +47,25 @@ def _transformed(t: Tensor) -> bool:
 
 
 def engine_for(x: Tensor) -> tuple[ModuleType, Rates]:
-    """What combines maps for tensors like this one, and its rates."""
+    """What combines maps for tensors like this one, and its rates.
+
+    On the CPU, kernels compiled by numba where it is installed, else plain PyTorch. On other devices
+    plain PyTorch; the Triton kernels, not measured on a GPU yet, where ``NEARFAR_KERNELS=triton`` asks
+    for them. ``NEARFAR_KERNELS=torch`` means plain PyTorch everywhere.
+    """
     if x.device.type != "cpu":
-        return dense, dense.GPU
+        triton = _triton() if x.device.type == "cuda" else None
+        return (triton, triton.GPU) if triton else (dense, dense.GPU)
     if x.dtype in (torch.float32, torch.float64) and (native := _native()) is not None:
         return native, native.CPU
     return dense, dense.CPU
+
+
+@lru_cache(maxsize=1)
+def _triton() -> ModuleType | None:
+    if os.environ.get("NEARFAR_KERNELS") != "triton":
+        return None
+    return import_module("nearfar.kernels.triton_engine")
 
 
 @lru_cache(maxsize=1)

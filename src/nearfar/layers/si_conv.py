@@ -40,10 +40,9 @@ class SIConv2d(nn.Conv2d):
 
     Limits:
         Invariance ends where the set of scales ends, and at the borders, where zero padding looks
-        different at each scale. It multiplies about the sum of the squared scales as often as the
-        plain convolution (enlarging scales of 2 and 3/2 less, where they fold) and resizes besides;
-        measured times are in results/quickstart-timings.json. Tools that take every ``Conv2d`` for
-        linear, such as
+        different at each scale. By definition it multiplies about the sum of the squared scales as
+        often as the plain convolution; what it takes is less, the less the more input channels it
+        has (docs/operators_cost.md). Tools that take every ``Conv2d`` for linear, such as
         ``torch.nn.utils.fuse_conv_bn_eval``, must not be used on it.
 
     Source: A. Akbari, "ImageNet Object Recognition with Scale-Invariant Deep Convolutional Neural

@@ -294,6 +294,12 @@ def _by_matrices(x: Tensor, width: int) -> bool:
 
 
 def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+    if torch.compiler.is_dynamo_compiling():  # which cannot follow a function with its own jvp
+        best, winner = levels[0], torch.zeros_like(levels[0], dtype=torch.uint8)
+        for i, level in enumerate(levels[1:], start=1):
+            better = (level > best) | level.isnan()
+            best, winner = torch.where(better, level, best), winner.masked_fill(better, i)
+        return best, winner
     found: tuple[Tensor, Tensor] = _Maximum.apply(*levels)
     return found
 

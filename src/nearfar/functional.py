@@ -17,7 +17,7 @@ from nearfar.kernels import engine_for, streams
 from nearfar.kernels.plan import make_level_plan, make_plan
 from nearfar.kernels.side_by_side import side_by_side
 from nearfar.kernels.streaming import si_max
-from nearfar.pyramid import Pyramid, check_map, collapse, expand, resample
+from nearfar.pyramid import How, Pyramid, check_map, collapse, expand, resample
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["PADDING_MODES", "Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
@@ -151,17 +151,17 @@ def _composed(
     groups: int,
     scales: tuple[float, ...],
     antialias: bool,
-    reduce: Reduce,
+    how: How,
     padding_mode: str,
     return_winner: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """The SI-layer as the algebra says it: collapse ∘ map ∘ expand. The streaming path's reference."""
+    """A layer as the algebra says it: collapse ∘ map ∘ expand. The fast paths' reference."""
     seen = expand(x, scales, antialias=antialias)
     slide = _slide(weight, bias, window, groups, padding_mode)
     answers = pyramid.map(slide, seen, window=window)
     if return_winner:
-        return collapse(answers, reduce, return_winner=True)
-    return collapse(answers, reduce), None
+        return collapse(answers, how, return_winner=True)
+    return collapse(answers, how), None
 
 
 def _cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -222,7 +222,9 @@ def pyramid_conv2d(
         x, weight, bias = _cast(x, weight, bias)
 
         def again(x: Tensor, weight: Tensor) -> Tensor:
-            return _stacked(x, weight, None, window, groups, values, antialias, "zeros")
+            return _composed(x, weight, None, window, groups, values, antialias, "concat", "zeros")[
+                0
+            ]
 
         engine, rates = engine_for(x)
         size = (int(x.shape[2]), int(x.shape[3]))
@@ -230,23 +232,7 @@ def pyramid_conv2d(
         if plan.pays(int(x.shape[0]), int(weight.shape[0]) * len(values)):
             out = side_by_side(x, weight, plan, engine, again)
             return out if bias is None else out + bias.repeat(len(values))[:, None, None]
-    return _stacked(x, weight, bias, window, groups, values, antialias, padding_mode)
-
-
-def _stacked(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    window: Window,
-    groups: int,
-    scales: tuple[float, ...],
-    antialias: bool,
-    padding_mode: str,
-) -> Tensor:
-    """The pyramid layer as the algebra says it; the fast path's reference."""
-    seen = expand(x, scales, antialias=antialias)
-    slide = _slide(weight, bias, window, groups, padding_mode)
-    return collapse(pyramid.map(slide, seen, window=window), "concat")
+    return _composed(x, weight, bias, window, groups, values, antialias, "concat", padding_mode)[0]
 
 
 def scale_conv2d(

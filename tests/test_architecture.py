@@ -17,6 +17,7 @@ ORDER = [
     {"functional"},
     {"layers"},
     {"models", "data"},
+    {"counting"},
     {"training"},
     {"auditing"},
     {"experiments"},

@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Any
 from nearfar import functional, pyramid
 from nearfar.errors import InputError
 from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
-from nearfar.models import HierarchicalNet, WSMSNet, create_model, list_models
+from nearfar.models import (
+    FCN,
+    HierarchicalNet,
+    WSMSNet,
+    create_model,
+    list_models,
+    load_weights,
+)
 from nearfar.pyramid import Pyramid
 from nearfar.scale_sets import scales
 from nearfar.version import __version__
 
 if TYPE_CHECKING:
     from nearfar.auditing import audit
+    from nearfar.counting import count
     from nearfar.data import DataSpec, ScaleProtocol
     from nearfar.experiments.quickstart import quickstart
     from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint, train
@@ -30,6 +38,7 @@ _LATER = {
     "ScaleProtocol": "nearfar.data",
     "TrainerSpec": "nearfar.training",
     "audit": "nearfar.auditing",
+    "count": "nearfar.counting",
     "load_checkpoint": "nearfar.training",
     "quickstart": "nearfar.experiments.quickstart",
     "train": "nearfar.training",
@@ -37,6 +46,7 @@ _LATER = {
 
 __all__ = [
     "DataSpec",
+    "FCN",
     "FitSpec",
     "HierarchicalNet",
     "InputError",
@@ -51,10 +61,12 @@ __all__ = [
     "WSMSNet",
     "__version__",
     "audit",
+    "count",
     "create_model",
     "functional",
     "list_models",
     "load_checkpoint",
+    "load_weights",
     "pyramid",
     "quickstart",
     "scales",

@@ -7,8 +7,10 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from nearfar.cli import main
 from nearfar.cli.main import COMMANDS
@@ -72,11 +74,17 @@ def test_a_command_s_help_shows_its_examples_and_options(capsys, name):
         ("train --fit.epochs two", "--fit.epochs: expected int, got two"),
         (
             "train --fit.schedule step",
-            "--fit.schedule: expected one of 'onecycle', 'constant', got step",
+            "--fit.schedule: expected one of 'onecycle', 'constant', 'steps', 'plateau', 'cosine', got step",
         ),
         ("train --fit.epoch 3", "unrecognized arguments: --fit.epoch 3"),
         ("train --model.name nothing --out {tmp}", "no model is named 'nothing'"),
         ("train --data.source nothing --out {tmp}", "no data set is named 'nothing'"),
+        (
+            "train --data.source folder --out {tmp}",
+            "a folder source needs as its root an existing folder",
+        ),
+        ("train --fit.schedule steps", "schedule='steps' needs milestones"),
+        ("train --fit.momentum 0.9 --out {tmp}", "the optimizer 'adamw' takes no momentum"),
         (
             "train --data.protocol.canvas 0",
             "canvas and content must be whole numbers of at least 1 pixel",
@@ -148,6 +156,40 @@ def test_train_then_audit(capsys, tmp_path):
     )
     assert (status, err) == (0, "")
     assert (tmp_path / "again" / "weights.safetensors").read_bytes() == weights.read_bytes()
+
+
+def test_train_and_audit_on_a_folder_of_one_s_own(capsys, tmp_path):
+    pixels = np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 5)):
+        for kind, level in (("dark", 60), ("light", 160)):
+            (tmp_path / "images" / part / kind).mkdir(parents=True)
+            for i in range(count):
+                shape = (pixels.integers(9, 40), pixels.integers(9, 40), 3)
+                noise = pixels.integers(level, level + 60, shape, dtype=np.uint8)
+                Image.fromarray(noise).save(tmp_path / "images" / part / kind / f"{i}.jpg")
+    line = f"train --data.source folder --data.root {tmp_path / 'images'} --model.name cnn_small"
+    status, _, err = said(capsys, *shlex.split(line), "--out", str(tmp_path / "a"))
+    assert (status, err) == (0, "")
+    written = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["data"]
+    assert (written["train"], written["validation"], written["size"]) == (0, 0, 24)
+    recipe = (
+        "--data.split official --data.augment crop_flip --data.normalize standard "
+        "--fit.optimizer momentum --fit.momentum 0.9 --fit.schedule steps --fit.epochs 4 "
+        "--fit.milestones [2,3] --fit.warmup_epochs 1 --fit.warmup_lr 0.001 --fit.decay_all true"
+    )
+    out = tmp_path / "b"
+    status, _, err = said(capsys, *shlex.split(f"{line} {recipe}"), "--out", str(out))
+    assert (status, err) == (0, "")
+    fit = yaml.safe_load((out / "config.yaml").read_text())["fit"]
+    assert (fit["milestones"], fit["decay_all"], fit["warmup_lr"]) == ([2, 3], True, 0.001)
+    status, shown, err = said(capsys, "audit", "--checkpoint", str(out / "weights.safetensors"))
+    assert (status, err) == (0, "")
+    assert "cnn_small on 10 test images" in " ".join(shown.split())
+    # What a run wrote reproduces it.
+    again = ("--config", str(out / "config.yaml"), "--out", str(tmp_path / "c"))
+    assert said(capsys, "train", *again)[0] == 0
+    weights = [(tmp_path / run / "weights.safetensors").read_bytes() for run in "bc"]
+    assert weights[0] == weights[1]
 
 
 def test_interruption_ends_with_130(capsys, monkeypatch):

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from nearfar.counting import count_on
 from nearfar.errors import InputError
-from nearfar.kernels import reference_only
 
 __all__ = ["Cost", "cost_of", "time_batches"]
 
@@ -33,14 +32,15 @@ class Cost:
 
 
 def cost_of(model: nn.Module, image: Tensor) -> Cost:
-    """Counts a net's parameters, and its multiplications for one image ``[C, H, W]``."""
-    was_training = model.training
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), counter, reference_only():
-        model.eval()(image.unsqueeze(0))
-    model.train(was_training)
-    # The counter takes a multiplication and the addition that follows it for two operations.
-    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+    """Counts a net's parameters, and its multiplications for one image ``[C, H, W]``.
+
+    Raises:
+        InputError: the net does not take the image.
+
+    :func:`nearfar.count` says the same layer by layer, and more.
+    """
+    found = count_on(model, image)
+    return Cost(found.parameters, found.multiplications)
 
 
 def time_batches(

@@ -15,6 +15,7 @@ COMMANDS = {
     "quickstart": "Train a plain net and its scale-aware twins on digits; see who holds where.",
     "train": "Train one net under one recipe.",
     "audit": "Measure how a trained net's accuracy changes with the size of things.",
+    "count": "Count a network layer by layer: units, connections, weights, receptive fields.",
 }
 
 _HELP = """\
@@ -34,9 +35,12 @@ start here:
       the same net from a file that you can change
   nearfar audit --checkpoint runs/digits_si/weights.safetensors
       its accuracy from 0.3 to 2 times the size it was trained at
+  nearfar count resnet50
+      what each layer puts out, reads, learns and sees
 
 'nearfar COMMAND --help' describes a command and its options.
-Every command is also a function: nearfar.quickstart(), nearfar.train(), nearfar.audit().
+Every command is also a function: nearfar.quickstart(), nearfar.train(),
+nearfar.audit(), nearfar.count().
 Exit status: 0 done, 1 a fault of nearfar, 2 something given cannot be used, 130 interrupted.
 """
 

@@ -27,13 +27,16 @@ class _Parser(ArgumentParser):
         raise InputError(told) from ex
 
 
-def parse_call(function: Callable[..., Any], arguments: list[str], examples: str) -> dict[str, Any]:
+def parse_call(
+    function: Callable[..., Any], arguments: list[str], examples: str, *, positional: bool = False
+) -> dict[str, Any]:
     """Reads a command line (and the YAML files it names with ``--config``) for a function.
 
     Args:
         function: the public function behind the command; its docstring is the help.
         arguments: what follows the command's name.
         examples: closes the help text.
+        positional: what the function cannot do without is given by its place, not by its name.
 
     Returns:
         Keyword arguments for ``function``, of the types in its signature.
@@ -54,7 +57,9 @@ def parse_call(function: Callable[..., Any], arguments: list[str], examples: str
     parser.add_argument(
         "--config", action=ActionConfigFile, help="read options from a YAML file; later options win"
     )
-    parser.add_function_arguments(function, as_group=False, skip={"progress"}, sub_configs=True)
+    parser.add_function_arguments(
+        function, as_group=False, as_positional=positional, skip={"progress"}, sub_configs=True
+    )
     try:
         given = parser.instantiate(parser.parse_args(_words(function, arguments)))
     except UnicodeDecodeError as cause:

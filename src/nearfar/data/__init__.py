@@ -1,12 +1,16 @@
 """Images with labels, and the scale protocols that train and test on them."""
 
-from nearfar.data.module import DataSpec, ScaleData
+from nearfar.data.module import ScaleData
+from nearfar.data.normalise import Normalisation, Normalised
 from nearfar.data.protocol import ScaleProtocol
 from nearfar.data.sources import LabelledImages, list_sources, load_source
+from nearfar.data.spec import DataSpec
 
 __all__ = [
     "DataSpec",
     "LabelledImages",
+    "Normalisation",
+    "Normalised",
     "ScaleData",
     "ScaleProtocol",
     "list_sources",

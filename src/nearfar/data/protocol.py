@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nearfar.errors import InputError
@@ -60,11 +61,11 @@ class ScaleProtocol:
         """Shows images at a scale.
 
         Args:
-            images: ``[N, C, h, w]``, values from 0 to 1.
+            images: ``[N, C, h, w]``, values from 0 to 1, or uint8 from 0 to 255.
             scale: any positive number, one of the protocol's or not.
 
         Returns:
-            ``[N, C, canvas, canvas]``, values from 0 to 1.
+            ``[N, C, canvas, canvas]``, floating point, values from 0 to 1.
         """
         (scale,) = as_scales((scale,))
         height, width = int(images.shape[-2]), int(images.shape[-1])
@@ -74,6 +75,10 @@ class ScaleProtocol:
                 f"at scale {scale:g} the content of {self.content} pixels would cover {side:g}; it must "
                 f"cover at least 1 pixel and at most 64 canvases of {self.canvas}"
             )
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        if height == width == self.canvas == side:  # reading it anew would give the same bits
+            return images.clamp(0, 1)
         step = side / max(height, width)
         placed = (self._axis(height, step), self._axis(width, step))
         canvas = Axis.tiling(self.canvas, self.canvas)

@@ -78,7 +78,7 @@ class QuickstartResult:
 def quickstart_specs(fast: bool = False) -> tuple[DataSpec, FitSpec]:
     """The data and the budget of a quickstart, full or as a smoke run."""
     if not fast:
-        return DataSpec(), FitSpec()
+        return DataSpec(train=900, validation=300), FitSpec()
     return DataSpec(train=128, validation=60, test=60), FitSpec(epochs=2)
 
 
@@ -141,6 +141,7 @@ class _Plan:
         self._progress = progress
         self._parts: dict[tuple[str, str], tuple[float, float]] = {}
         side = data.protocol.canvas
+        assert data.train is not None, "quickstart_specs says how many"
         start = 0.0
         for name, spec in NETS.items():
             model = create_model(spec.name, num_classes=10, in_chans=1, **spec.options)

@@ -1,16 +1,34 @@
 """The networks, one family a file, registered with timm."""
 
+from nearfar.models import (  # noqa: F401 (importing a family registers it)
+    alexnet,
+    cnn_small,
+    densenet_cifar,
+    googlenet,
+    lenet,
+    mlp,
+    mnist_scale,
+    resnet_cifar,
+    tiny,
+    wsms_zoo,
+    zfnet,
+)
 from nearfar.models.cnn_small import SmallCNN
+from nearfar.models.fcn import FCN
 from nearfar.models.hierarchical import HierarchicalNet
 from nearfar.models.registry import create_model, list_models
-from nearfar.models.staged import StagedBackbone
+from nearfar.models.staged import StagedBackbone, StagedNet
+from nearfar.models.weights import load_weights
 from nearfar.models.wsms import WSMSNet
 
 __all__ = [
+    "FCN",
     "HierarchicalNet",
     "SmallCNN",
     "StagedBackbone",
+    "StagedNet",
     "WSMSNet",
     "create_model",
     "list_models",
+    "load_weights",
 ]

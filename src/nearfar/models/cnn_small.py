@@ -7,17 +7,19 @@ from functools import partial
 from typing import Any
 
 from timm.layers import ClassifierHead  # type: ignore[attr-defined]
-from torch import Tensor, nn
+from torch import nn
 
 from nearfar.errors import InputError
 from nearfar.layers import PyramidConv2d, SIConv2d
+from nearfar.models.initialisation import reset_he
 from nearfar.models.registry import register
+from nearfar.models.staged import StagedNet
 from nearfar.scale_sets import ScaleSet
 
 __all__ = ["SmallCNN", "cnn_small", "pyramid_cnn_small", "si_cnn_small"]
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(StagedNet):
     """Stages of one 5×5 convolution and a ReLU, 2×2 max pooling between, global max pooling.
 
     No normalisation unless asked for: statistics gathered over one mixture of scales do not fit
@@ -45,18 +47,12 @@ class SmallCNN(nn.Module):
         norm: bool = False,
         conv: Callable[..., nn.Module] | Sequence[Callable[..., nn.Module]] = nn.Conv2d,
     ) -> None:
-        super().__init__()
         makers = [conv] * len(channels) if callable(conv) else list(conv)
         if len(makers) != len(channels):
             raise InputError(
                 f"give one conv for all stages or one a stage, got {len(makers)} for {len(channels)}"
             )
-        self.num_classes = num_classes
-        self.stage_channels = tuple(channels)
-        self.num_features = channels[-1]
-        self.pool = "max"
-        self.stem: nn.Module = nn.Identity()
-        self.stages = nn.ModuleList()
+        stages = []
         before = in_chans
         for i, (maker, width) in enumerate(zip(makers, channels, strict=True)):
             stage = nn.Sequential()
@@ -66,58 +62,26 @@ class SmallCNN(nn.Module):
             if norm:
                 stage.append(nn.BatchNorm2d(width))
             stage.append(nn.ReLU())
-            self.stages.append(stage)
+            stages.append(stage)
             before = width
-        self.feature_info = [
-            {"num_chs": width, "reduction": 2**i, "module": f"stages.{i}"}
-            for i, width in enumerate(channels)
-        ]
-        self.head = ClassifierHead(self.num_features, num_classes, pool_type=self.pool)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """MSR initialisation (He et al. 2015) of every convolution, zero biases."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
-    def get_classifier(self) -> nn.Module:
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-        return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        logits: Tensor = self.head(x, pre_logits=pre_logits)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+        head = ClassifierHead(before, num_classes, pool_type="max")
+        super().__init__(nn.Identity(), stages, head, num_classes, channels)
+        reset_he(self)
 
 
-@register
+@register((3, 28, 28), first_conv="stages.0.0")
 def cnn_small(**kwargs: Any) -> SmallCNN:
     """The plain net."""
     return SmallCNN(**kwargs)
 
 
-@register
+@register((3, 28, 28), first_conv="stages.0.0")
 def si_cnn_small(scales: ScaleSet = "octave", antialias: bool = True, **kwargs: Any) -> SmallCNN:
     """Every convolution an SI-layer; the parameters of the plain net exactly."""
     return SmallCNN(conv=partial(SIConv2d, scales=scales, antialias=antialias), **kwargs)
 
 
-@register
+@register((3, 28, 28), first_conv="stages.0.0")
 def pyramid_cnn_small(levels: Sequence[int] = (4, 2), **kwargs: Any) -> SmallCNN:
     """Every convolution a pyramid layer, with 1/4 and 1/2 of the convolution's parameters."""
     return SmallCNN(conv=[partial(PyramidConv2d, levels=n) for n in levels], **kwargs)

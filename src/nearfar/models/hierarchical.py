@@ -10,7 +10,7 @@ from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.registry import register
-from nearfar.pyramid import collapse, expand
+from nearfar.pyramid import Pyramid, collapse, expand
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["HierarchicalNet", "Vote", "hierarchical_cnn_small"]
@@ -67,21 +67,34 @@ class HierarchicalNet(nn.Module):
         self.net.reset_classifier(num_classes, global_pool)  # type: ignore[operator]
         self.num_classes = num_classes
 
+    def forward_features(self, x: Tensor) -> Pyramid:
+        """The net's features at every scale, where it has ``forward_features``."""
+        return pyramid.map(self.net.forward_features, expand(x, self.scales))  # type: ignore[arg-type]
+
+    def forward_head(self, x: Pyramid, pre_logits: bool = False) -> Tensor:
+        """The vote over the scales; ``pre_logits``, or no classifier: the mean of what meets it."""
+        flat = pre_logits or self.num_classes == 0
+        heads = pyramid.map(lambda y: self.net.forward_head(y, pre_logits=flat), x)  # type: ignore[operator]
+        return collapse(heads, "mean") if flat else self._voted(heads)
+
     def forward(self, x: Tensor) -> Tensor:
         answers = pyramid.map(self.net, expand(x, self.scales))
         if answers.levels[0].dim() != 2:
             raise InputError(
                 f"HierarchicalNet needs a classifier that answers [B, K], got "
-                f"{tuple(answers.levels[0].shape)}; for maps use pyramid.collapse(pyramid.map(net, "
-                f"pyramid.expand(x, scales)))"
+                f"{tuple(answers.levels[0].shape)}; for a class for every pixel use nearfar.FCN, for other "
+                f"maps pyramid.collapse(pyramid.map(net, pyramid.expand(x, scales)))"
             )
+        return collapse(answers, "mean") if self.num_classes == 0 else self._voted(answers)
+
+    def _voted(self, answers: Pyramid) -> Tensor:
         return collapse(pyramid.map(lambda y: y.log_softmax(dim=-1), answers), self.vote)
 
     def extra_repr(self) -> str:
         return f"scales={self.scales}, vote={self.vote!r}"
 
 
-@register
+@register((3, 28, 28), first_conv="net.stages.0.0", classifier="net.head.fc")
 def hierarchical_cnn_small(
     scales: ScaleSet = "octave", vote: Vote = "logsumexp", **kwargs: Any
 ) -> HierarchicalNet:

@@ -3,76 +3,164 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import timm
-from timm.models import register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import FeatureGetterNet
 from torch import nn
 
 from nearfar.errors import InputError
 
-__all__ = ["PREFIX", "create_model", "list_models", "register"]
+__all__ = ["PREFIX", "create_model", "list_models", "register", "register_all"]
 
 #: What every name of ours begins with in timm's registry.
 PREFIX = "nearfar_"
 
 _Net = TypeVar("_Net", bound=nn.Module)
+_SOURCES = ("url", "file", "hf_hub_id", "state_dict")
+_COLOUR = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_GREY = {"mean": (0.0,), "std": (1.0,)}
 
 
-def register(build: Callable[..., _Net]) -> Callable[..., _Net]:
+def register(
+    input_size: tuple[int, int, int] = (3, 32, 32),
+    num_classes: int = 10,
+    **cfg: Any,
+) -> Callable[[Callable[..., _Net]], Callable[..., _Net]]:
     """Enters a function that builds a network into timm's registry, under its prefixed name.
 
-    timm hands every builder its own arguments for pretrained weights; they end here.
+    Args:
+        input_size: channels, height and width of the images that the network was designed for.
+        num_classes: classes it was designed for.
+        cfg: more of timm's ``pretrained_cfg``: ``first_conv``, ``classifier``, ``fixed_input_size``
+            (the network is built for one size, given as ``img_size``), …
+
+    The built network has ``pretrained_cfg``; ``features_only=True`` gives its stages' maps, and
+    weights can come from ``pretrained_cfg_overlay={"file": …}``, as with timm's own.
     """
 
-    def entry(
-        pretrained: bool = False,
-        pretrained_cfg: Any = None,
-        pretrained_cfg_overlay: Any = None,
-        cache_dir: Any = None,
-        **options: Any,
-    ) -> _Net:
-        if pretrained:
-            raise InputError(
-                f"{build.__name__} has no pretrained weights; leave pretrained out and train it, or "
-                f"load your own with nearfar.load_checkpoint"
-            )
-        return build(**options)
+    def enter(build: Callable[..., _Net]) -> Callable[..., _Net]:
+        name = PREFIX + build.__name__
 
-    entry.__name__ = entry.__qualname__ = PREFIX + build.__name__
-    entry.__module__ = build.__module__
-    entry.__doc__ = inspect.getdoc(build)
-    # timm appends the name to the module's __all__, so it has to be there.
-    setattr(sys.modules[build.__module__], entry.__name__, entry)
-    register_model(entry)
-    return build
+        def entry(
+            pretrained: bool = False,
+            pretrained_cfg: Any = None,
+            pretrained_cfg_overlay: Any = None,
+            cache_dir: Any = None,
+            **options: Any,
+        ) -> _Net:
+            given = {**_as_dict(pretrained_cfg), **(pretrained_cfg_overlay or {})}
+            if pretrained and not any(given.get(source) for source in _SOURCES):
+                raise InputError(
+                    f"{build.__name__} has no pretrained weights; leave pretrained out and train it, "
+                    f"or load your own with nearfar.load_weights(model, path)"
+                )
+            return build_model_with_cfg(
+                build,
+                name,
+                pretrained,
+                pretrained_cfg=pretrained_cfg,
+                pretrained_cfg_overlay=pretrained_cfg_overlay,
+                cache_dir=cache_dir,
+                pretrained_filter_fn=_renamed,
+                feature_cfg={"out_indices": None, "feature_cls": _Features},
+                **options,
+            )
+
+        entry.__name__ = entry.__qualname__ = name
+        entry.__module__ = build.__module__
+        entry.__doc__ = build.__doc__ and inspect.cleandoc(build.__doc__)
+        module = sys.modules[build.__module__]
+        grey = input_size[0] == 1
+        full = {"classifier": "head.fc", **(_GREY if grey else _COLOUR), **cfg}
+        full |= {"input_size": input_size, "num_classes": num_classes, "architecture": name}
+        if not hasattr(module, "default_cfgs"):
+            module.default_cfgs = {}  # type: ignore[attr-defined]
+        # timm looks for the configuration beside the function, and appends the name to __all__.
+        module.default_cfgs.update(generate_default_cfgs({name: full}))
+        setattr(module, name, entry)
+        register_model(entry)
+        return build
+
+    return enter
+
+
+def register_all(
+    template: str, values: Iterable[int], **cfg: Any
+) -> Callable[[Callable[..., _Net]], Callable[..., _Net]]:
+    """Enters one network for each number of a table, such as a depth.
+
+    Args:
+        template: the names, ``{}`` where the number goes; it goes into the docstring likewise.
+        values: the numbers; each becomes the builder's first argument.
+        cfg: as for :func:`register`.
+    """
+
+    def enter(build: Callable[..., _Net]) -> Callable[..., _Net]:
+        for value in values:
+            one = functools.partial(build, value)
+            functools.update_wrapper(one, build)
+            one.__name__ = template.format(value)  # type: ignore[attr-defined]
+            one.__doc__ = (inspect.getdoc(build) or "").replace("{}", str(value))
+            register(**cfg)(one)
+        return build
+
+    return enter
+
+
+def _as_dict(cfg: Any) -> dict[str, Any]:
+    """A configuration that came as timm's class, as a dictionary, or as a tag."""
+    return cfg if isinstance(cfg, dict) else getattr(cfg, "to_dict", dict)()
+
+
+def _renamed(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Somebody else's names for a network's tensors as ours, where the network knows them."""
+    rename = getattr(model, "adapt_state_dict", None)
+    return rename(state) if rename else state
+
+
+class _Features(FeatureGetterNet):
+    """``features_only`` of our networks: all stages unless some are asked for."""
+
+    def __init__(self, model: nn.Module, out_indices: Any = None, **options: Any) -> None:
+        if not hasattr(model, "forward_intermediates"):
+            raise InputError(
+                f"{type(model).__name__} has no stages to take features from; leave features_only "
+                f"out, or take forward_features"
+            )
+        if out_indices is None:
+            out_indices = list(range(len(model.feature_info)))  # type: ignore[arg-type]
+        super().__init__(model, out_indices=out_indices, **options)
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of nearfar's own models that match a wildcard pattern, such as ``"si_*"``."""
+    """Names of nearfar's own models that match a wildcard pattern, such as ``"wsms_*"``."""
     return [name.removeprefix(PREFIX) for name in timm.list_models(PREFIX + pattern)]
 
 
 def create_model(
-    name: str, *, num_classes: int = 10, in_chans: int = 3, **options: Any
+    name: str, *, num_classes: int | None = None, in_chans: int | None = None, **options: Any
 ) -> nn.Module:
     """A model by name: one of ours, or any of timm's.
 
     Args:
         name: a name from :func:`list_models`, or one from ``timm.list_models()``.
-        num_classes: number of classes, at least 1.
-        in_chans: channels of the input image.
+        num_classes: number of classes, 0 to leave the classifier out; default: what the network was
+            designed for (``pretrained_cfg``).
+        in_chans: channels of the input image; default: what the network was designed for.
         options: the model's own options, such as ``scales`` of a scale-invariant one.
 
     Raises:
         InputError: unknown name, unknown option, or an option the model refuses.
     """
-    if num_classes < 1 or in_chans < 1:
+    if (num_classes is not None and num_classes < 0) or (in_chans is not None and in_chans < 1):
         raise InputError(
-            f"num_classes and in_chans must be at least 1, got {num_classes} and {in_chans}"
+            f"num_classes must be at least 0 and in_chans at least 1, got {num_classes} and {in_chans}"
         )
     ours = PREFIX + name.removeprefix(PREFIX)
     known = ours if timm.is_model(ours) else name
@@ -83,14 +171,14 @@ def create_model(
             f"no model is named {name!r}{hint}; nearfar.list_models() and timm.list_models() list "
             f"all names"
         )
+    counts = {"num_classes": num_classes, "in_chans": in_chans}
+    options |= {key: value for key, value in counts.items() if value is not None}
     try:
-        model: nn.Module = timm.create_model(
-            known, num_classes=num_classes, in_chans=in_chans, **options
-        )
+        model: nn.Module = timm.create_model(known, **options)
     except InputError:
         raise
     except Exception as cause:
-        if not options:
+        if not options.keys() - counts.keys():
             raise
         raise InputError(
             f"model {name!r} does not take these options: {cause}; got {options}"

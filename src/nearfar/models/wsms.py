@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from timm.layers import ClassifierHead  # type: ignore[attr-defined]
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nearfar import pyramid
 from nearfar.errors import InputError
-from nearfar.models.cnn_small import SmallCNN
-from nearfar.models.registry import register
-from nearfar.models.staged import StagedBackbone
+from nearfar.models.staged import HeadedNet
+from nearfar.models.towers import towers_of
 from nearfar.pyramid import Pyramid, collapse, expand
 
-__all__ = ["Integration", "WSMSNet", "wsms_cnn_small"]
+__all__ = ["Integration", "WSMSNet"]
 
 Integration = Literal["none", "conv1x1", "conv3x3"]
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
-class WSMSNet(nn.Module):
+class WSMSNet(HeadedNet):
     """Weight-shared multi-stage network over a staged backbone.
 
     .. math:: y = \\mathrm{head}\\Bigl(\\mathrm{integrate}\\bigl(\\mathrm{concat}_{s}\\;
@@ -34,8 +34,10 @@ class WSMSNet(nn.Module):
     each stage's own.
 
     Args:
-        backbone: a staged network (:class:`nearfar.models.staged.StagedBackbone`); it becomes
-            stage 1 and is not copied.
+        backbone: any staged network: one of ours, one of timm's with ``forward_intermediates``
+            (ResNet, RegNet, ConvNeXt, EfficientNet …), or a module with ``stem``, ``stages``,
+            ``stage_channels`` and ``pool``. It becomes stage 1 and is not copied; one of timm's
+            loses its classifier.
         stages: number of stages S, from 1 to the number of the backbone's blocks.
         num_classes: classes; 0 leaves the classifier out.
         integration: ``none``, or a ``conv1x1`` / ``conv3x3`` convolution with batch norm and ReLU.
@@ -51,7 +53,8 @@ class WSMSNet(nn.Module):
     Limits:
         The stages are concatenated, not pooled: the classifier still has to learn each of them. A
         thing at half the size excites stage 1 as it excited stage 2 before, in other channels; so
-        training at one scale teaches little about others.
+        training at one scale teaches little about others. The paper halves the image "by a pooling
+        layer"; here :func:`nearfar.pyramid.expand` does, antialiased.
 
     Source: R. Takahashi, T. Matsubara, K. Uehara, "Scale-Invariant Recognition by Weight-Shared
     CNNs in Parallel", §3, Fig. 2–3.
@@ -68,30 +71,15 @@ class WSMSNet(nn.Module):
         share_weights: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(backbone, StagedBackbone):
-            raise InputError(
-                f"WSMSNet needs a staged backbone with stem, stages, stage_channels and pool, got "
-                f"{type(backbone).__name__}; wrap it in a class that names its stages"
-            )
-        blocks = len(backbone.stages)
-        if not 1 <= stages <= blocks:
-            raise InputError(
-                f"stages must be from 1 to the backbone's {blocks} blocks, got {stages}"
-            )
         if integration not in get_args(Integration) or channels < 1:
             raise InputError(
                 f"integration must be one of {', '.join(get_args(Integration))} with channels >= 1, "
                 f"got {integration!r} with {channels}"
             )
-        self.num_classes = num_classes
+        towers = towers_of(backbone, stages)
+        self.towers = nn.ModuleList(towers.modules)
         self.scales = tuple(0.5**s for s in range(stages))
-        self.towers = nn.ModuleList()
-        trunk = [backbone.stem, *backbone.stages]
-        for s in range(stages):
-            part = nn.Sequential(*trunk[: blocks - s + 1])
-            if s > 0:
-                part = copy.deepcopy(part)
-            self.towers.append(part)
+        self.num_classes = num_classes
         self.share_weights = share_weights
         if share_weights:
             self._tie()
@@ -99,7 +87,7 @@ class WSMSNet(nn.Module):
         else:
             for tower in self.towers[1:]:
                 _draw_again(tower)
-        width = sum(backbone.stage_channels[blocks - s - 1] for s in range(stages))
+        width = sum(towers.channels)
         if integration == "none":
             self.integration: nn.Module = nn.Identity()
         else:
@@ -109,13 +97,16 @@ class WSMSNet(nn.Module):
             self.integration = nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())
             width = channels
         self.num_features = width
-        self.head = ClassifierHead(width, num_classes, pool_type=backbone.pool)
+        # The last maps are the integrated ones; the finer ones are stage 1's.
+        last = {**towers.feature_info[-1], "num_chs": width, "module": "integration"}
+        self.feature_info = [*towers.feature_info[:-1], last]
+        self.head = ClassifierHead(width, num_classes, pool_type=getattr(backbone, "pool", "avg"))
 
     def _tie(self) -> None:
         """Makes every tensor of the later towers the first tower's, but those of norms."""
         for tower in self.towers[1:]:
             for key, part in tower.named_modules():
-                if not isinstance(part, _NORMS):
+                if not isinstance(part, _NORMS) and (part._parameters or part._buffers):
                     first = self.towers[0].get_submodule(key)
                     part._parameters.update(first._parameters)
                     part._buffers.update(first._buffers)
@@ -127,29 +118,50 @@ class WSMSNet(nn.Module):
             self._tie()
         return self
 
-    def get_classifier(self) -> nn.Module:
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
     def forward_features(self, x: Tensor) -> Tensor:
-        seen = expand(x, self.scales)
         towers = iter(self.towers)
-        answers = pyramid.map(lambda level: next(towers)(level), seen)
+        return self._integrated(lambda level: next(towers)(level), x)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Stage 1's maps, the integrated ones in the last's place; timm's interface.
+
+        The arguments are those of :meth:`nearfar.models.staged.StagedNet.forward_intermediates`;
+        there is no ``norm`` to apply, and nothing to gain by stopping early.
+        """
+        if output_fmt != "NCHW":
+            raise InputError(f"maps come as 'NCHW' here, got output_fmt={output_fmt!r}")
+        taken, _ = feature_take_indices(len(self.feature_info), indices)
+        maps: list[Tensor] = []
+        towers = iter(self.towers)
+
+        def run(level: Tensor) -> Tensor:
+            tower = next(towers)
+            if maps:
+                features: Tensor = tower(level)
+            else:
+                features, seen = tower.intermediates(level)  # type: ignore[operator]
+                maps.extend(seen)
+            return features
+
+        features = self._integrated(run, x)
+        maps[-1] = features
+        found = [maps[i] for i in taken]
+        return found if intermediates_only else (features, found)
+
+    def _integrated(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        answers = pyramid.map(run, expand(x, self.scales))
         # Every tower ends on the first one's grid, except where odd sizes rounded differently.
         first = Pyramid(answers.levels, answers.scales, answers.grids, answers.grids[0])
         integrated: Tensor = self.integration(collapse(first, "concat"))
         return integrated
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        logits: Tensor = self.head(x, pre_logits=pre_logits)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 def _tie_again(net: WSMSNet, _: Any) -> None:
@@ -162,15 +174,3 @@ def _draw_again(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-
-
-@register
-def wsms_cnn_small(
-    stages: int = 2,
-    integration: Integration = "none",
-    num_classes: int = 10,
-    **kwargs: Any,
-) -> WSMSNet:
-    """The small CNN at scales 1 and 1/2 in parallel."""
-    backbone = SmallCNN(num_classes=0, **kwargs)
-    return WSMSNet(backbone, stages, num_classes, integration)

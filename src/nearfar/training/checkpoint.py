@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nearfar.atomic import write_atomically
+from nearfar.data import Normalisation, Normalised
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.training.specs import Recipe
@@ -29,9 +30,11 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        model: the network, in eval mode, on the CPU.
+        model: the network, in eval mode, on the CPU; it takes images of values from 0 to 1 and does
+            what normalisation it was trained with itself.
         recipe: what it was trained with.
-        record: everything the file says of itself: recipe, classes, best epoch, versions.
+        record: everything the file says of itself: recipe, classes, best epoch, versions, and
+            under ``normalisation`` mean and standard deviation of the channels, or ``None``.
     """
 
     path: Path
@@ -52,7 +55,7 @@ def save_checkpoint(path: Path, model: nn.Module, record: dict[str, Any]) -> Non
 
     Args:
         path: file to write.
-        model: the network.
+        model: the network, without its normalisation: that stands in the record.
         record: the recipe's ``as_dict()`` under ``recipe``, ``in_chans``, ``class_names`` and more.
     """
     kept = {name: tensor.detach().contiguous() for name, tensor in _unique(model).items()}
@@ -127,6 +130,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     with torch.no_grad():
         for name, tensor in stored.items():
             places[name].copy_(tensor)
+    if record.get("normalisation") is not None:  # older records lack the key
+        model = Normalised(model, Normalisation(**record["normalisation"]))
     return Checkpoint(path, model.eval(), recipe, record)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
-from nearfar.errors import InputError
-from nearfar.training.specs import FitSpec
+from nearfar.training.fit_spec import FitSpec
+from nearfar.training.optimisation import check_optimizer, make_optimizer, make_schedules
 
 __all__ = ["Classifier"]
 
@@ -19,7 +17,8 @@ __all__ = ["Classifier"]
 class Classifier(L.LightningModule):
     """Cross-entropy training of any ``[B, C, H, W]`` → ``[B, K]`` network.
 
-    Logs ``train/loss`` each epoch, and ``validation/loss`` and ``validation/accuracy``.
+    Logs each epoch ``train/loss`` and ``train/lr``, the learning rate it began with, and
+    ``validation/loss`` and ``validation/accuracy``.
 
     Args:
         model: the network.
@@ -27,18 +26,18 @@ class Classifier(L.LightningModule):
         num_classes: K.
 
     Raises:
-        InputError: an optimiser that timm does not know.
+        InputError: an optimiser that timm does not know, or that does not take what it was given.
     """
 
     def __init__(self, model: nn.Module, fit: FitSpec, num_classes: int) -> None:
         super().__init__()
-        if fit.optimizer not in list_optimizers():
-            raise InputError(
-                f"no optimizer is named {fit.optimizer!r}; timm.optim.list_optimizers() lists them"
-            )
+        check_optimizer(fit)
         self.model = model
         self.fit = fit
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def on_train_epoch_start(self) -> None:
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
@@ -55,15 +54,6 @@ class Classifier(L.LightningModule):
         self.log("validation/accuracy", self.accuracy, on_epoch=True, batch_size=len(labels))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        fit = self.fit
-        optimizer = create_optimizer_v2(
-            self.model, opt=fit.optimizer, lr=fit.lr, weight_decay=fit.weight_decay
-        )
-        if fit.schedule == "constant":
-            return optimizer
+        optimizer = make_optimizer(self.model, self.fit)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = OneCycleLR(optimizer, max_lr=fit.lr, total_steps=steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return [optimizer], make_schedules(optimizer, self.fit, steps)  # type: ignore[return-value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import warnings
@@ -19,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from nearfar.atomic import make_folder, write_atomically
-from nearfar.data import DataSpec, ScaleData
+from nearfar.data import DataSpec, Normalised, ScaleData
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.progress import Progress, Step, silent
@@ -71,7 +72,7 @@ def train(
     """
     out = Path(out)
     check_seed(seed)
-    recipe = Recipe(model, data, fit, seed, trainer)
+    recipe = Recipe(model, data.explicit(), fit, seed, trainer)
     made_with = {"nearfar": __version__, "torch": torch.__version__}
     if (out / WEIGHTS).exists():
         try:
@@ -79,7 +80,7 @@ def train(
         except InputError as cause:
             raise InputError(f"{cause}; delete {out} to train it again") from cause
         made_then = {key: record.get(key) for key in made_with}
-        if record["recipe"] == recipe.as_dict() and made_then == made_with:
+        if Recipe.from_dict(record["recipe"]) == recipe and made_then == made_with:
             return load_checkpoint(out / WEIGHTS)
     config = f"# nearfar train --config config.yaml\n{recipe.as_yaml()}"
     _claim(out, config)
@@ -122,7 +123,9 @@ def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progr
     _try(network, images, recipe)
     # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
     network = network.to(memory_format=torch.channels_last)
-    classifier = Classifier(network, recipe.fit, len(images.class_names))
+    figures = images.normalisation()
+    taught = network if figures is None else Normalised(network, figures)
+    classifier = Classifier(taught, recipe.fit, len(images.class_names))
     best = _fit(classifier, images, recipe, out, progress)
     save_checkpoint(
         out / WEIGHTS,
@@ -131,6 +134,7 @@ def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progr
             "recipe": recipe.as_dict(),
             "in_chans": images.in_chans,
             "class_names": list(images.class_names),
+            "normalisation": None if figures is None else dataclasses.asdict(figures),
             **made_with,
             **best,
         },
@@ -201,7 +205,7 @@ def _trainer(**settings: Any) -> L.Trainer:
 
 def _try(network: torch.nn.Module, images: ScaleData, recipe: Recipe) -> None:
     """One image through the network, so that what cannot work is said before training."""
-    image = images.images("validation", recipe.data.protocol.train_scales[0])[:1]
+    image = images.images("validation", recipe.data.protocol.train_scales[0], first=1)
     try:
         with torch.inference_mode():
             answer = network.eval()(image)

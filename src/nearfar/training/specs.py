@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.errors import InputError
+from nearfar.training.fit_spec import FitSpec
 
 __all__ = ["FitSpec", "ModelSpec", "Recipe", "TrainerSpec"]
 
@@ -37,41 +37,6 @@ class ModelSpec:
                 f"{' and '.join(sorted(taken))} of a model come from the data; leave them out of its options"
             )
         object.__setattr__(self, "options", _plain(self.options))
-
-
-@dataclass(frozen=True)
-class FitSpec:
-    """How long and how to train.
-
-    Args:
-        epochs: passes over the training images.
-        batch_size: images a step.
-        lr: learning rate (with ``onecycle``: its peak).
-        weight_decay: decay of all weights but biases and norms.
-        optimizer: any name that ``timm.optim`` knows.
-        schedule: ``onecycle`` (rise over the first 30 %, then fall to zero) or ``constant``.
-
-    Raises:
-        InputError: a number out of range.
-    """
-
-    epochs: int = 15
-    batch_size: int = 64
-    lr: float = 0.01
-    weight_decay: float = 0.05
-    optimizer: str = "adamw"
-    schedule: Literal["onecycle", "constant"] = "onecycle"
-
-    def __post_init__(self) -> None:
-        if self.schedule not in ("onecycle", "constant"):
-            raise InputError(f"schedule must be 'onecycle' or 'constant', got {self.schedule!r}")
-        whole = all(isinstance(n, int) and n >= 1 for n in (self.epochs, self.batch_size))
-        if not whole or not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise InputError(
-                f"fit needs epochs >= 1, batch_size >= 1, lr > 0 and weight_decay >= 0, got "
-                f"epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr}, "
-                f"weight_decay={self.weight_decay}"
-            )
 
 
 @dataclass(frozen=True)
@@ -120,6 +85,7 @@ class Recipe:
             InputError: a part is missing or has another form.
         """
         try:
+            # Fields that came later have defaults under which an older run stays what it was.
             data = dict(given["data"])
             data["protocol"] = ScaleProtocol(**data["protocol"])
             data["root"] = Path(data["root"]) if data["root"] else None

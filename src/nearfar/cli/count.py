@@ -1,0 +1,204 @@
+"""``nearfar count`` on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from nearfar.atomic import write_atomically
+from nearfar.cli.display import console
+from nearfar.cli.parsing import parse_call
+from nearfar.counting import Count, Row
+from nearfar.counting import count as count_network
+from nearfar.errors import InputError
+from nearfar.models import create_model
+
+EXAMPLES = """\
+  nearfar count lenet5 --input 1x28x28
+  nearfar count resnet50 --all
+  nearfar count si_cnn_small --options '{scales: [0.5, 1, 2]}' --format csv
+  nearfar count vgg16 --biases --out vgg16.json
+"""
+
+Format = Literal["table", "json", "csv"]
+#: Columns that a layer's name gets at least, where it has to be folded.
+_NAME = 12
+_SUMS = ("units", "connections", "weights", "parameters", "multiplications")
+
+
+def count(
+    name: str,
+    *,
+    input: str | None = None,  # noqa: A002 (options are named for users)
+    num_classes: int | None = None,
+    options: dict[str, Any] | None = None,
+    biases: bool = False,
+    format: Format = "table",  # noqa: A002
+    all: bool = False,  # noqa: A002
+    out: Path | None = None,
+) -> Count:
+    """Counts a network layer by layer for one image.
+
+    Units are the numbers that a layer puts out, connections what they read, weights what a layer
+    multiplies with, parameters all that it learns; the field is what one unit sees of the image. The
+    network is not given weights, so that a large one takes seconds and no memory.
+
+    Args:
+        name: a name from nearfar.list_models() or timm.list_models().
+        input: channels, height and width of the image, as 3x224x224; default: what the network was
+            made for.
+        num_classes: classes; default: those that the network was made for.
+        options: the model's own options, such as {scales: [0.5, 1, 2]}.
+        biases: count biases as weights, and each as a connection to a unit that is always 1.
+        format: what is shown: a table, or JSON or CSV for other programs.
+        all: show norms and whatever else only holds parameters, too.
+        out: a file to write as well, JSON or CSV by its ending.
+    """
+    if out is not None and out.suffix not in (".json", ".csv"):
+        raise InputError(f"out must end in .json or .csv, got {out}; add one of the two")
+    size = None if input is None else _size(input)
+    model = _made(name, num_classes, size, options or {})
+    if size is None:
+        cfg = getattr(model, "pretrained_cfg", None) or {}
+        size = tuple(cfg.get("input_size") or (3, 224, 224))
+    found = dataclasses.replace(count_network(model, size, biases=biases), model=name)
+    if out is not None:
+        write_atomically(out, found.as_csv() if out.suffix == ".csv" else found.as_json())
+    return found
+
+
+def run(arguments: list[str]) -> None:
+    """Parses, runs, shows."""
+    options = parse_call(count, arguments, EXAMPLES, positional=True)
+    found = count(**options)
+    if options["format"] != "table":
+        sys.stdout.write(found.as_csv() if options["format"] == "csv" else found.as_json())
+        return
+    _show(found, options["all"])
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
+    if match is None:
+        raise InputError(
+            f"--input must be channels, height and width, such as 3x224x224, got {text!r}; write three "
+            f"whole numbers with x between them"
+        )
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _made(
+    name: str, num_classes: int | None, size: tuple[int, int, int] | None, options: dict[str, Any]
+) -> nn.Module:
+    """The network without weights if it can be made so, else with random ones."""
+    wanted: dict[str, Any] = {**options, "num_classes": num_classes}
+    if size is not None:
+        wanted["in_chans"] = size[0]
+    try:
+        with torch.device("meta"):
+            return create_model(name, **wanted)
+    except (
+        Exception
+    ):  # some initialise by values, which there are none of; what else fails, fails again
+        return create_model(name, **wanted)
+
+
+def _show(found: Count, everything: bool) -> None:
+    rows = [row for row in found.rows if everything or row.kind != "other"]
+    endless = Console(width=10_000)
+    # As many of the columns that only describe as there is room for.
+    for describing in (("type", "output"), ("type",), ()):
+        table = _table(found, rows, describing)
+        needed = endless.measure(table).maximum
+        if needed <= console.width:
+            break
+    # Long names are folded, figures never cut: then the table is wider than the terminal.
+    longest = max(len(line) for row in rows for line in _name(row).split("\n"))
+    needed -= max(0, longest - _NAME)
+    wide = console if needed <= console.width else Console(width=needed)
+    wide.print(table)
+    for sentence in _notes(found, rows):
+        console.print(sentence, highlight=False)
+
+
+def _table(found: Count, rows: list[Row], describing: tuple[str, ...]) -> Table:
+    channels, height, width = found.input_size
+    table = Table(
+        title=f"{found.model}, for one image of {channels}×{height}×{width}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    table.add_column("layer", overflow="fold", min_width=1)
+    for heading in describing:
+        table.add_column(heading, no_wrap=True)
+    for heading in (*_SUMS, "memory", "field"):
+        shown = "multipli-\ncations" if heading == "multiplications" else heading
+        table.add_column(shown, justify="right", no_wrap=True)
+    for row in rows:
+        described = {"type": row.type, "output": "×".join(map(str, row.output))}
+        sums = [f"{getattr(row, name):,}" for name in _SUMS]
+        table.add_row(
+            _name(row), *(described[d] for d in describing), *sums, _bytes(row.memory), _field(row)
+        )
+    table.add_section()
+    sums = [f"{getattr(found, name):,}" for name in _SUMS]
+    table.add_row("total", *("" for _ in describing), *sums, _bytes(found.memory), "", style="bold")
+    return table
+
+
+def _name(row: Row) -> str:
+    name = f"{row.name} ({row.calls} calls)" if row.calls > 1 else row.name
+    if row.calls == 0:
+        name += " (not used)"
+    return name if row.shared_with is None else f"{name}\n  shares {row.shared_with}"
+
+
+def _field(row: Row) -> str:
+    if row.field is not None:
+        return f"{row.field[0]}×{row.field[1]}" + ("*" if row.covers else "")
+    return {"whole image": "whole", "not known": "unknown"}.get(row.reach, "–")
+
+
+def _bytes(number: int) -> str:
+    if number < 1000:
+        return f"{number} B"
+    return f"{number / 1e3:.1f} kB" if number < 1e6 else f"{number / 1e6:.1f} MB"
+
+
+def _notes(found: Count, rows: list[Row]) -> list[str]:
+    hidden = [row for row in found.rows if row not in rows]
+    notes = []
+    if hidden:
+        held = sum(row.parameters for row in hidden)
+        layers = "1 row" if len(hidden) == 1 else f"{len(hidden)} rows"
+        notes.append(
+            f"{layers} of norms and the like ({held:,} parameters) are in the total but not shown; "
+            f"--all shows them."
+        )
+    if any(row.covers and row.field for row in rows):
+        notes.append("* some unit sees the whole image.")
+    convention = (
+        "biases count as weights, each a connection to a unit that is always 1"
+        if found.biases
+        else "biases are parameters, but neither weights nor connections (--biases counts them)"
+    )
+    notes.append(
+        f"Units are numbers put out by layers, the image not included; shared weights count once; "
+        f"{convention}. docs/counting.md says the rest."
+    )
+    notes.append(
+        f"\nNext:\n  add --out {found.model}.csv to keep these figures, or --input CxHxW to count "
+        f"another size of image"
+    )
+    return notes

@@ -1,0 +1,102 @@
+"""Tiny ImageNet in the layout that Stanford's CS231n gave it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from nearfar.data.sources.files import exactly, image_files, read_images
+from nearfar.data.sources.labelled import LabelledImages, data_folder
+from nearfar.errors import InputError
+
+__all__ = ["tiny_imagenet_source"]
+
+_FOLDERS = ("tiny-imagenet-200", "tiny-imagenet-100")
+_SIDE = 64
+
+
+def tiny_imagenet_source(root: Path | None) -> LabelledImages:
+    """Images of 64×64: ``train/WNID/images``, and ``val`` as the official test part.
+
+    Labels follow the order of ``wnids.txt``, names come from ``words.txt`` (the first of several;
+    where two classes share it, with the wnid). The published test images have no labels and are not
+    read.
+
+    Args:
+        root: the folder itself, or one that holds ``tiny-imagenet-200`` or ``tiny-imagenet-100``.
+
+    Raises:
+        InputError: not found, files that contradict each other, or unreadable images.
+    """
+    given = data_folder(root)
+    places = (given, *(given / name for name in _FOLDERS))
+    folder = next((p for p in places if (p / "wnids.txt").is_file()), None)
+    if folder is None:
+        raise InputError(
+            f"Tiny ImageNet was not found: no wnids.txt in {given} nor in its {' or '.join(_FOLDERS)}; name "
+            f"the unpacked folder as root, or the one that holds it as root or in NEARFAR_DATA"
+        )
+    wnids = _lines(folder / "wnids.txt")
+    number = {wnid: i for i, wnid in enumerate(wnids)}
+    if len(number) < len(wnids) or len(wnids) < 2:
+        raise InputError(
+            f"{folder / 'wnids.txt'} must name at least two classes, each once, got {len(wnids)} lines "
+            f"with {len(number)} names"
+        )
+    paths: list[Path] = []
+    labels: list[int] = []
+    for wnid in wnids:
+        found = image_files(folder / "train" / wnid / "images")
+        paths += found
+        labels += [number[wnid]] * len(found)
+    test_from = len(paths)
+    annotated = _annotations(folder / "val", number)
+    paths += annotated
+    labels += annotated.values()
+    images = read_images(paths, _SIDE, exactly(_SIDE))
+    return LabelledImages(images, torch.tensor(labels), _names(folder, wnids), test_from)
+
+
+def _annotations(val: Path, number: dict[str, int]) -> dict[Path, int]:
+    """The validation images and their classes: ``FILE <tab> WNID <tab> box``, a line each."""
+    file = val / "val_annotations.txt"
+    labels: dict[Path, int] = {}
+    for line in _lines(file):
+        name, wnid, *_ = [*line.split("\t"), ""]
+        path = val / "images" / name
+        # A name with a folder in it would lead elsewhere.
+        if wnid not in number or path in labels or Path(name).name != name:
+            raise InputError(
+                f"{file}: the line {line!r} must begin with a file's name, a tab and a class of wnids.txt, "
+                f"and every file have one line"
+            )
+        labels[path] = number[wnid]
+    there = set(image_files(val / "images"))
+    if there != labels.keys():
+        odd = sorted(str(path) for path in there ^ labels.keys())
+        raise InputError(
+            f"{file} and {val / 'images'} disagree about {len(odd)} images: {', '.join(odd[:5])}"
+            f"{' …' if len(odd) > 5 else ''}; unpack Tiny ImageNet afresh"
+        )
+    return labels
+
+
+def _names(folder: Path, wnids: list[str]) -> tuple[str, ...]:
+    rows = (line.partition("\t") for line in _lines(folder / "words.txt"))
+    words = {wnid: said for wnid, _, said in rows}
+    names = [words.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]
+    count = Counter(names)
+    return tuple(
+        name if count[name] == 1 else f"{name} ({wnid})"
+        for name, wnid in zip(names, wnids, strict=True)
+    )
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise InputError(f"{file} cannot be read: {cause}; unpack Tiny ImageNet afresh") from cause
+    return [line.strip() for line in text.splitlines() if line.strip()]

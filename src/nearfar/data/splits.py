@@ -1,0 +1,74 @@
+"""Which images are for training, which for validation, which for testing."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from nearfar.data.spec import DataSpec
+from nearfar.errors import InputError
+
+__all__ = ["split_indices"]
+
+
+def split_indices(spec: DataSpec, labels: Tensor, test_from: int | None) -> dict[str, Tensor]:
+    """Indices of the ``train``, ``validation`` and ``test`` images, disjoint, ascending.
+
+    Training images are drawn first, so that they do not depend on how many test images are asked
+    for: an audit that looks at fewer of them still looks at none that was trained on.
+
+    Args:
+        spec: sizes, seed, and whether the source's own test part is kept.
+        labels: ``[N]``; every split gets all classes in equal proportion.
+        test_from: where the source's official test part begins, if it has one.
+
+    Raises:
+        InputError: more images asked for than there are, fewer than one a class, or an official
+            split where the source has none.
+    """
+    spec = spec.explicit()
+    everything = torch.arange(len(labels))
+    classes = len(torch.unique(labels))
+    if spec.split == "seed":
+        pool, held_out, kept = everything, None, max(classes, len(labels) // 5)
+    elif test_from is None:
+        raise InputError(
+            f"{spec.source} has no official test part; take split='seed'"
+            + (", or put test images into a sub-folder test" if spec.source == "folder" else "")
+        )
+    else:
+        pool, held_out, kept = everything[:test_from], everything[test_from:], 0
+    validation = spec.validation or max(classes, len(pool) // 10)
+    train = spec.train or len(pool) - validation - kept
+    left = len(pool) - train - validation
+    rest = left if held_out is None else len(held_out)
+    if train < 1 or left < 0 or rest < 1 or spec.test > rest:
+        official = "" if held_out is None else f" and {len(held_out)} official test images"
+        raise InputError(
+            f"{spec.source} has {len(pool)} images{official}, too few for train={spec.train}, "
+            f"validation={spec.validation} and test={spec.test or 'at least 1'}; ask for fewer, or for 0, "
+            f"which takes a share of what there is"
+        )
+    indices: dict[str, Tensor] = {}
+    for name, size in (("train", train), ("validation", validation)):
+        indices[name], pool = _draw(name, size, pool, labels, spec.split_seed)
+    pool = pool if held_out is None else held_out
+    indices["test"], _ = _draw("test", spec.test or rest, pool, labels, spec.split_seed)
+    return indices
+
+
+def _draw(name: str, size: int, pool: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Some of a pool, stratified, and what is left of it."""
+    if size == len(pool):
+        return pool.sort().values, pool[:0]
+    try:
+        taken, left = train_test_split(
+            pool, train_size=size, random_state=seed, stratify=labels[pool]
+        )
+    except ValueError as cause:
+        raise InputError(
+            f"cannot split {size} images for {name} so that every class is there: {cause}; "
+            f"ask for at least 1 a class, leaving at least 1 a class"
+        ) from cause
+    return torch.as_tensor(taken).sort().values, torch.as_tensor(left)

@@ -1,0 +1,123 @@
+"""FitSpec: how long and how to train."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from nearfar.errors import InputError
+
+__all__ = ["FitSpec"]
+
+Schedule = Literal["onecycle", "constant", "steps", "plateau", "cosine"]
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """How long and how to train.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: learning rate (with ``onecycle``: its peak).
+        weight_decay: decay of all weights but biases and norms.
+        optimizer: any name that ``timm.optim`` knows. There ``momentum`` is SGD with momentum as the
+            papers have it, and ``sgd`` is SGD with Nesterov's.
+        schedule: the rate over time. ``onecycle``: rise over the first 30 % of the steps, then fall to
+            zero. ``constant``. ``steps``: times ``factor`` after each of ``milestones``. ``plateau``:
+            times ``factor`` when the validation error has stopped falling. ``cosine``: from ``lr``
+            towards zero, half a cosine, an epoch at a time.
+        momentum: of optimisers that have one, from 0 to below 1; default: the optimiser's own (with
+            ``onecycle``: 0.85 to 0.95, against the rate; a momentum given stays as it is).
+        decay_all: decay biases and norms too, as the papers' update rules do.
+        milestones: with ``steps``, and only there: after how many epochs the rate falls, ascending.
+        factor: with ``steps`` and ``plateau``, and only there: default 0.1.
+        patience: with ``plateau``, and only there: how many epochs in a row may end without a new
+            lowest validation error; after one more the rate falls. Default 10.
+        warmup_epochs: first epochs, which are trained at ``warmup_lr``; ``milestones`` count them in,
+            ``cosine`` begins after them. Not with ``onecycle``, which has its own.
+        warmup_lr: the constant rate of the first epochs; needed with ``warmup_epochs``, and only there.
+
+    Raises:
+        InputError: a number out of range, or an argument without effect.
+    """
+
+    epochs: int = 15
+    batch_size: int = 64
+    lr: float = 0.01
+    weight_decay: float = 0.05
+    optimizer: str = "adamw"
+    schedule: Schedule = "onecycle"
+    momentum: float | None = None
+    decay_all: bool = False
+    milestones: tuple[int, ...] = ()
+    factor: float | None = None
+    patience: int | None = None
+    warmup_epochs: int = 0
+    warmup_lr: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if self.schedule not in get_args(Schedule):
+            known = ", ".join(repr(name) for name in get_args(Schedule))
+            raise InputError(f"schedule must be one of {known}, got {self.schedule!r}")
+        whole = all(isinstance(n, int) and n >= 1 for n in (self.epochs, self.batch_size))
+        if not whole or not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise InputError(
+                f"fit needs epochs >= 1, batch_size >= 1, lr > 0 and weight_decay >= 0, got "
+                f"epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr}, "
+                f"weight_decay={self.weight_decay}"
+            )
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must be from 0 to below 1, got {self.momentum}")
+        if self.decay_all and not self.weight_decay:
+            raise InputError("decay_all has no effect with weight_decay=0; leave it out")
+        self._check_warmup()
+        self._check_milestones()
+        self._check_falls()
+
+    def _check_warmup(self) -> None:
+        if self.warmup_epochs == 0 and self.warmup_lr is None:
+            return
+        rate = self.warmup_lr
+        fits = 0 < self.warmup_epochs < self.epochs and rate is not None and 0 < rate < math.inf
+        if not fits or self.schedule == "onecycle":
+            raise InputError(
+                f"a warm-up needs a warmup_lr above 0, warmup_epochs from 1 to below epochs, and a "
+                f"schedule other than 'onecycle', got warmup_lr={rate}, "
+                f"warmup_epochs={self.warmup_epochs}, epochs={self.epochs} and "
+                f"schedule={self.schedule!r}"
+            )
+
+    def _check_milestones(self) -> None:
+        if self.schedule != "steps":
+            if self.milestones:
+                raise InputError(
+                    f"milestones belong to schedule='steps', got milestones={self.milestones} with "
+                    f"schedule={self.schedule!r}; leave them out"
+                )
+            return
+        whole = all(isinstance(n, int) for n in self.milestones)
+        ascending = list(self.milestones) == sorted(set(self.milestones))
+        inside = all(self.warmup_epochs < n < self.epochs for n in self.milestones)
+        if not self.milestones or not (whole and ascending and inside):
+            raise InputError(
+                f"schedule='steps' needs milestones, whole numbers of epochs, ascending, above "
+                f"warmup_epochs={self.warmup_epochs} and below epochs={self.epochs}, got "
+                f"{self.milestones}"
+            )
+
+    def _check_falls(self) -> None:
+        factor, patience = self.factor, self.patience
+        falls = self.schedule in ("steps", "plateau")
+        if factor is not None and not (falls and 0 < factor < 1):
+            raise InputError(
+                f"factor belongs to schedule='steps' and 'plateau' and lies between 0 and 1, got "
+                f"factor={factor} with schedule={self.schedule!r}"
+            )
+        if patience is not None and not (self.schedule == "plateau" and patience >= 0):
+            raise InputError(
+                f"patience belongs to schedule='plateau' and is at least 0 epochs, got "
+                f"patience={patience} with schedule={self.schedule!r}"
+            )

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nearfar.data import DataSpec, LabelledImages, ScaleData, module
+from nearfar.data.splits import split_indices
+from nearfar.errors import InputError
+
+# 60 training images and 40 test images of four classes.
+LABELS = torch.arange(100) % 4
+
+
+def sizes(indices):
+    return {name: len(found) for name, found in indices.items()}
+
+
+def test_the_official_split_tests_on_the_test_part_alone():
+    spec = DataSpec("cifar10", split="official", train=40, validation=12, split_seed=1)
+    found = split_indices(spec, LABELS, 60)
+    assert sizes(found) == {"train": 40, "validation": 12, "test": 40}
+    assert found["test"].tolist() == list(range(60, 100))
+    both = torch.cat([found["train"], found["validation"]])
+    assert len(both.unique()) == 52
+    assert both.max() < 60
+    assert LABELS[found["train"]].bincount().tolist() == [10] * 4
+    assert LABELS[found["validation"]].bincount().tolist() == [3] * 4
+    other = split_indices(
+        DataSpec("cifar10", split="official", train=40, validation=12), LABELS, 60
+    )
+    assert not torch.equal(other["validation"], found["validation"])
+    fewer = split_indices(DataSpec("cifar10", split="official", test=8), LABELS, 60)
+    assert LABELS[fewer["test"]].bincount().tolist() == [2] * 4
+    assert fewer["test"].min() >= 60
+
+
+def test_all_images_are_used_where_no_number_is_given():
+    official = split_indices(DataSpec("cifar10", split="official"), LABELS, 60)
+    assert sizes(official) == {"train": 54, "validation": 6, "test": 40}
+    drawn = split_indices(DataSpec("cifar10"), LABELS, 60)
+    assert sizes(drawn) == {"train": 70, "validation": 10, "test": 20}
+    assert len(torch.cat(list(drawn.values())).unique()) == 100
+
+
+def test_digits_keep_the_numbers_they_had():
+    spec = DataSpec().explicit()
+    assert (spec.train, spec.validation, spec.pad, spec.size) == (900, 300, None, None)
+    assert DataSpec("folder").explicit().size == 24  # 12 pixels, shown at up to twice that
+    assert DataSpec("folder", size=9, augment="crop_flip").explicit().size == 9
+    assert DataSpec(augment="crop_flip").explicit().pad == 4
+
+
+@pytest.mark.parametrize("split", ["seed", "official"])
+def test_asking_for_fewer_test_images_never_moves_training_images(split):
+    every = split_indices(DataSpec("cifar10", split=split), LABELS, 60)
+    fewer = split_indices(DataSpec("cifar10", split=split, test=8), LABELS, 60)
+    for name in ("train", "validation"):
+        assert torch.equal(every[name], fewer[name])
+    assert set(fewer["test"].tolist()) < set(every["test"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            DataSpec("cifar10", split="official", train=50, validation=11),
+            "cifar10 has 60 images and 40 official test images, too few for train=50, validation=11",
+        ),
+        (DataSpec("cifar10", split="official", test=41), "too few .* test=41; ask for fewer"),
+        (DataSpec("cifar10", validation=3), "cannot split 3 images for validation so that every"),
+    ],
+)
+def test_refusals(spec, message):
+    with pytest.raises(InputError, match=message):
+        split_indices(spec, LABELS, 60)
+
+
+def test_a_folder_without_test_images_says_how_to_add_some():
+    with pytest.raises(InputError, match="or put test images into a sub-folder test"):
+        split_indices(DataSpec("folder", split="official"), LABELS, None)
+
+
+def test_images_stay_bytes_and_are_not_copied(monkeypatch):
+    stored = torch.randint(256, (100, 3, 6, 6), dtype=torch.uint8)
+    names = ("a", "b", "c", "d")
+    monkeypatch.setattr(module, "load_source", lambda *_: LabelledImages(stored, LABELS, names, 60))
+    monkeypatch.setattr("nearfar.data.shown.HOLD", 0)
+    data = ScaleData(DataSpec("cifar10", split="official"))
+    shown = data.train_dataloader().dataset
+    assert shown._held is None
+    assert shown._images.data_ptr() == stored.data_ptr()
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "load_source", lambda *_: LabelledImages(stored, LABELS, names, 60))
+    held = ScaleData(DataSpec("cifar10", split="official"))
+    for one, two in zip(data.train_dataloader(), held.train_dataloader(), strict=True):
+        torch.testing.assert_close(one, two)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+
+import pytest
 
 
 def test_the_table_of_why_is_the_committed_one(pytestconfig):
@@ -42,3 +45,27 @@ def test_the_page_of_costs_is_what_was_measured(pytestconfig):
             assert f"| {pair}" in page, (row["shape"], row["scales"], name)
     for row in found["others"]:
         assert f"{row['forward']['pyramid']:.2f} / {row['forward_backward']['pyramid']:.2f}" in page
+
+
+def test_the_table_of_networks_is_what_was_counted(pytestconfig):
+    from benchmarks.networks import table
+
+    found = json.loads((pytestconfig.rootpath / "results/networks.json").read_text())
+    assert table(found["rows"]) in (pytestconfig.rootpath / "docs/networks.md").read_text()
+
+
+def test_what_wsms_costs_is_what_was_measured(pytestconfig):
+    found = json.loads((pytestconfig.rootpath / "results/wsms.json").read_text())
+    page = (pytestconfig.rootpath / "docs/networks.md").read_text()
+    for threads, ratios in found["ratio_by_threads"].items():
+        row = " | ".join(f"{ratios[name]:.2f}" for name in list(ratios)[1:])
+        assert f"| {threads} | {row} |" in page
+
+
+@pytest.mark.parametrize("page", ["networks.md"])
+def test_snippets_of_the_docs_run(page, pytestconfig):
+    text = (pytestconfig.rootpath / "docs" / page).read_text()
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        exec(compile(snippet, page, "exec"), {})

@@ -99,3 +99,12 @@ def _imagenet(
     # timm pools the stem's maps with the same layer; the paper changes the residual blocks alone.
     backbone.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
     return WSMSNet(backbone, num_classes=num_classes, channels=channels, **kwargs)
+
+
+@register((3, 224, 224), 1000, first_conv="")
+def wsms_over(
+    backbone: str = "resnet18", num_classes: int = 1000, in_chans: int = 3, **kwargs: Any
+) -> WSMSNet:
+    """WSMS-Net over any staged network of timm's, by name: ``backbone="convnext_atto"``, …"""
+    net = timm.create_model(backbone, in_chans=in_chans)
+    return WSMSNet(net, num_classes=num_classes, **kwargs)

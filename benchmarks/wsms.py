@@ -21,7 +21,7 @@ from nearfar.atomic import write_atomically
 
 RESULTS = Path(__file__).parent.parent / "results"
 NAMES = ("resnet110_cifar", "wsms_resnet110_cifar", "ms_resnet110_cifar")
-BATCH, REPEATS = 128, 15
+BATCH, REPEATS = 128, 11
 
 
 def step(name: str) -> Callable[[], None]:

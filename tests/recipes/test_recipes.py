@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.io import write_png
+from PIL import Image
 
 from nearfar.cli.main import main
 from nearfar.cli.parsing import parse_call
@@ -65,8 +65,8 @@ def test_recipe_trains(name, tmp_path, monkeypatch):
         for label in ("cat", "dog"):
             (tmp_path / "images" / label).mkdir(parents=True)
             for i in range(8):
-                pixels = torch.randint(256, (3, 40, 60), dtype=torch.uint8)
-                write_png(pixels, str(tmp_path / "images" / label / f"{i}.png"))
+                pixels = torch.randint(256, (40, 60, 3), dtype=torch.uint8).numpy()
+                Image.fromarray(pixels).save(tmp_path / "images" / label / f"{i}.png")
         given += ["--data.root", str(tmp_path / "images")]
     elif source in FOLDERS:
         if not (DATA / FOLDERS[source]).is_dir():

@@ -121,16 +121,17 @@ def _show(found: Count, everything: bool) -> None:
         needed = endless.measure(table).maximum
         if needed <= console.width:
             break
-    # Long names are folded, figures never cut: then the table is wider than the terminal.
-    longest = max(len(line) for row in rows for line in _name(row).split("\n"))
-    needed -= max(0, longest - _NAME)
+    if needed > console.width:
+        # Long names are folded, figures never cut: then the table is wider than the terminal.
+        table = _table(found, rows, (), fold=_NAME)
+        needed = endless.measure(table).maximum
     wide = console if needed <= console.width else Console(width=needed)
     wide.print(table)
     for sentence in _notes(found, rows):
         console.print(sentence, highlight=False)
 
 
-def _table(found: Count, rows: list[Row], describing: tuple[str, ...]) -> Table:
+def _table(found: Count, rows: list[Row], describing: tuple[str, ...], fold: int = 1000) -> Table:
     channels, height, width = found.input_size
     table = Table(
         title=f"{found.model}, for one image of {channels}×{height}×{width}",
@@ -139,7 +140,7 @@ def _table(found: Count, rows: list[Row], describing: tuple[str, ...]) -> Table:
         pad_edge=False,
         show_edge=False,
     )
-    table.add_column("layer", overflow="fold", min_width=1)
+    table.add_column("layer", no_wrap=True)
     for heading in describing:
         table.add_column(heading, no_wrap=True)
     for heading in (*_SUMS, "memory", "field"):
@@ -149,7 +150,11 @@ def _table(found: Count, rows: list[Row], describing: tuple[str, ...]) -> Table:
         described = {"type": row.type, "output": "×".join(map(str, row.output))}
         sums = [f"{getattr(row, name):,}" for name in _SUMS]
         table.add_row(
-            _name(row), *(described[d] for d in describing), *sums, _bytes(row.memory), _field(row)
+            _name(row, fold),
+            *(described[d] for d in describing),
+            *sums,
+            _bytes(row.memory),
+            _field(row),
         )
     table.add_section()
     sums = [f"{getattr(found, name):,}" for name in _SUMS]
@@ -157,11 +162,31 @@ def _table(found: Count, rows: list[Row], describing: tuple[str, ...]) -> Table:
     return table
 
 
-def _name(row: Row) -> str:
-    name = f"{row.name} ({row.calls} calls)" if row.calls > 1 else row.name
+def _name(row: Row, fold: int) -> str:
+    name = _folded(row.name, fold)
+    if row.calls > 1:
+        name += _beside(name, f"({row.calls} calls)", fold)
     if row.calls == 0:
-        name += " (not used)"
-    return name if row.shared_with is None else f"{name}\n  shares {row.shared_with}"
+        name += _beside(name, "(not used)", fold)
+    if row.shared_with is not None:
+        name += "\n  shares" + _beside("  shares", _folded(row.shared_with, fold - 2, "  "), fold)
+    return name
+
+
+def _folded(name: str, width: int, indent: str = "") -> str:
+    """A module's name in lines of at most ``width``, broken after its dots where that is possible."""
+    lines = [""]
+    for part in re.findall(r"[^.]*\.?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return f"\n{indent}".join(lines)
+
+
+def _beside(text: str, more: str, width: int) -> str:
+    """What to add to put ``more`` beside a text, or on the next line where it does not fit."""
+    room = width - len(text.rsplit("\n", 1)[-1])
+    return f" {more}" if len(more) < room and "\n" not in more else f"\n  {more}"
 
 
 def _field(row: Row) -> str:

@@ -165,7 +165,8 @@ def create_model(
     ours = PREFIX + name.removeprefix(PREFIX)
     known = ours if timm.is_model(ours) else name
     if not timm.is_model(known):
-        close = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.4)
+        names = [*list_models(), *timm.list_models(exclude_filters=PREFIX + "*")]
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise InputError(
             f"no model is named {name!r}{hint}; nearfar.list_models() and timm.list_models() list "

@@ -179,6 +179,12 @@ def test_features_only(name):
     last = timm.create_model(f"nearfar_{name}", features_only=True, out_indices=(-1,))
     last.load_state_dict(net.state_dict(), strict=False)
     torch.testing.assert_close(last.eval()(x)[0], maps[-1])
+    first = timm.create_model(f"nearfar_{name}", features_only=True, out_indices=(0,))
+    kept = dict(first.named_parameters())
+    assert not any(".head." in key for key in kept)
+    first(x)[0].sum().backward()
+    if not name.startswith(("wsms", "ms")):  # whose stages run side by side
+        assert all(parameter.grad is not None for parameter in kept.values())
 
 
 def test_nets_without_stages_say_so():

@@ -103,6 +103,17 @@ class TwoTowerAlexNet(HeadedNet):
             pair = stage(pair)
         return _joined(pair, x.device)
 
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Drops what the maps of some layers do not need: the head and later layers."""
+        taken = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        self.stages = self.stages[: max(taken) + 1]
+        return taken
+
     def forward_intermediates(
         self,
         x: Tensor,

@@ -58,6 +58,25 @@ class HeadedNet(nn.Module):
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)  # type: ignore[operator]
 
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Drops what the maps of some stages do not need, as far as is known here: the head.
+
+        timm's interface; the arguments are those of ``forward_intermediates`` and what to drop.
+
+        Returns:
+            The stages asked for, counted from the front.
+        """
+        taken, _ = feature_take_indices(len(self.feature_info), indices)
+        if prune_head:
+            self.head = nn.Identity()
+            self.num_classes = 0
+        return list(taken)
+
     def forward_features(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -170,12 +189,9 @@ class StagedNet(HeadedNet):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Drops what the maps of some stages do not need; timm's interface."""
-        taken, last = feature_take_indices(len(self.stages), indices)
-        self.stages = self.stages[: last + 1]
+        """Drops what the maps of some stages do not need: head, later stages, the last norm."""
+        taken = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        self.stages = self.stages[: max(taken) + 1]
         if prune_norm:
             self.final = nn.Identity()
-        if prune_head:
-            self.head = nn.Identity()
-            self.num_classes = 0
-        return list(taken)
+        return taken

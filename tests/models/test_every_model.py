@@ -83,9 +83,11 @@ def test_forward_and_backward(name, sizes):
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-    assert sum(bool(p.grad.abs().sum() > 0) for p in model.parameters()) > 0.9 * len(
-        list(model.parameters())
-    )
+    if (
+        name != "wsms_over"
+    ):  # timm's ResNets begin with norms of zero, behind which nothing learns yet
+        moved = [bool(p.grad.abs().sum() > 0) for p in model.parameters()]
+        assert sum(moved) > 0.9 * len(moved)
 
 
 @pytest.mark.parametrize("name", BOTH)

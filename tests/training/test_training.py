@@ -112,6 +112,18 @@ def test_divergence_is_said(tmp_path):
     assert not (tmp_path / WEIGHTS).exists()
 
 
+def test_filters_that_extend_over_scale_train(tmp_path):
+    """Their five dimensions have no channels-last layout."""
+    data = DataSpec(train=32, validation=20, test=20, protocol=ScaleProtocol(16, 12))
+    model = ModelSpec("scale_tiny", {"levels": 2})
+    trained = train(model, data, FitSpec(epochs=1), out=tmp_path)
+    weight = trained.model.stages[0][0].weight
+    assert weight.dim() == 5
+    torch.manual_seed(0)
+    fresh = create_model("scale_tiny", num_classes=10, in_chans=1, levels=2)
+    assert not torch.equal(weight, fresh.stages[0][0].weight)
+
+
 @pytest.mark.parametrize("name", ["wsms_cnn_small", "si_cnn_small"])
 def test_checkpoints_keep_options_weights_and_sharing(name, tmp_path):
     options = {"scales": [0.5, 1.0]} if name.startswith("si") else {"integration": "conv1x1"}

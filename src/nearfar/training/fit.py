@@ -122,7 +122,11 @@ def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progr
     )
     _try(network, images, recipe)
     # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
-    network = network.to(memory_format=torch.channels_last)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if (
+            tensor.dim() == 4
+        ):  # Module.to would refuse filters that extend over scale, which have five
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     figures = images.normalisation()
     taught = network if figures is None else Normalised(network, figures)
     classifier = Classifier(taught, recipe.fit, len(images.class_names))

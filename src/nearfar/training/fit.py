@@ -126,7 +126,7 @@ def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progr
         if (
             tensor.dim() == 4
         ):  # Module.to would refuse filters that extend over scale, which have five
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     figures = images.normalisation()
     taught = network if figures is None else Normalised(network, figures)
     classifier = Classifier(taught, recipe.fit, len(images.class_names))

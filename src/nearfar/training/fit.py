@@ -123,9 +123,9 @@ def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progr
     _try(network, images, recipe)
     # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
     for tensor in (*network.parameters(), *network.buffers()):
-        if (
-            tensor.dim() == 4
-        ):  # Module.to would refuse filters that extend over scale, which have five
+        # Module.to refuses filters over scale, which have five dimensions. `to`, not `contiguous`, which
+        # leaves filters of one channel as they are: another layout rounds otherwise.
+        if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
     figures = images.normalisation()
     taught = network if figures is None else Normalised(network, figures)

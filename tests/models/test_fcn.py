@@ -14,7 +14,7 @@ from nearfar.models import SmallCNN, create_model
 BACKBONES = [
     ("resnet20_cifar", 2, (32, 37)),
     ("densenet100_k24_cifar", 1, (16, 20)),
-    ("wsms_resnet20_cifar", 1, (33, 24)),
+    ("wsms_resnet20_cifar", 2, (33, 24)),
     ("scale_tiny", 1, (64, 72)),
     ("alexnet_two_tower", 1, (224, 256)),
     ("hierarchical_resnet20_cifar", 1, (24, 32)),

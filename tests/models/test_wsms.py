@@ -146,6 +146,7 @@ def test_over_timm_s_backbones(name):
     # Stage 1 is the whole backbone up to its head, unchanged.
     with torch.no_grad():
         torch.testing.assert_close(model.towers[0](x), theirs)
+        torch.testing.assert_close(model.towers[0].intermediates(x)[0], theirs)
         maps = [tower(x[..., :: 2**s, :: 2**s]) for s, tower in enumerate(model.towers)]
     assert len({m.shape[-2:] for m in maps}) == 1
     assert model.integration[0].in_channels == sum(m.shape[1] for m in maps)

@@ -117,8 +117,8 @@ class _Whole(nn.Module):
 
     def intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The features, and the maps of all blocks."""
-        _, maps = self.net.forward_intermediates(x)  # type: ignore[operator]
-        return self.forward(x), maps
+        features, maps = self.net.forward_intermediates(x)  # type: ignore[operator]
+        return features, maps
 
 
 class _Part(nn.Module):

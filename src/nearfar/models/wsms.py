@@ -153,7 +153,7 @@ class WSMSNet(HeadedNet):
 
         features = self._integrated(run, x)
         maps[-1] = features
-        found = [maps[i] for i in taken]
+        found = [m for i, m in enumerate(maps) if i in taken]
         return found if intermediates_only else (features, found)
 
     def _integrated(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

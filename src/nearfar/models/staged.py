@@ -146,6 +146,11 @@ class StagedNet(HeadedNet):
         """A new ``final`` for maps that leave after an earlier stage."""
         return nn.Identity()
 
+    def as_map(self, x: Any) -> Tensor:
+        """What a stage hands on, as one map: itself, but where stages hand on several maps."""
+        seen: Tensor = x
+        return seen
+
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for stage in self.stages:
@@ -180,7 +185,8 @@ class StagedNet(HeadedNet):
         for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
             x = stage(x)
             if i in taken:
-                maps.append(self.final(x) if norm and i == len(self.stages) - 1 else x)
+                whole = norm and i == len(self.stages) - 1
+                maps.append(self.final(x) if whole else self.as_map(x))
         return maps if intermediates_only else (self.final(x), maps)
 
     def prune_intermediate_layers(

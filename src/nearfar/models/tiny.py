@@ -106,12 +106,9 @@ class ScaleTinyNet(StagedNet):
         super().__init__(stem, stages, head, num_classes, _WIDTHS, final=ScalePool("max"))
         reset_he(self)
 
-    def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As :meth:`StagedNet.forward_intermediates`; of each pyramid, the level at the image's scale."""
-        found = super().forward_intermediates(x, *args, **kwargs)
-        features, maps = (None, found) if isinstance(found, list) else found
-        base: list[Tensor] = [m.levels[0] if isinstance(m, Pyramid) else m for m in maps]
-        return base if features is None else (features, base)
+    def as_map(self, x: Pyramid) -> Tensor:
+        """The level at the image's scale."""
+        return x.levels[0]
 
 
 class _Expand(nn.Module):

@@ -18,3 +18,9 @@ hypothesis.settings.load_profile("nearfar")
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    """Tests leave the user's cache alone."""
+    monkeypatch.setenv("NEARFAR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

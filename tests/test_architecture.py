@@ -11,7 +11,7 @@ ORDER = [
     {"errors", "version", "progress", "reference"},
     {"scale_sets", "atomic"},
     {"grid"},
-    {"open_sizes", "reading"},
+    {"open_sizes", "reading", "maximum"},
     {"pyramid"},
     {"kernels"},
     {"functional"},

@@ -15,20 +15,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args, overload
+from typing import Literal, cast, get_args, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearfar.errors import InputError
-from nearfar.grid import Grid, Window, base_grid, level_grid, level_size
+from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
+from nearfar.maximum import maximum
 from nearfar.open_sizes import has_open_size, same
-from nearfar.reading import Kernel, Outside, reading_matrix, resize
+from nearfar.reading import Kernel, Outside, reading_matrix, rescale_each, resize
 from nearfar.reference import is_reference_only
 from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
 
-__all__ = ["How", "Kernel", "Outside", "Pyramid", "collapse", "expand", "map", "resample"]
+__all__ = [
+    "How",
+    "Kernel",
+    "Outside",
+    "Pyramid",
+    "collapse",
+    "expand",
+    "map",
+    "resample",
+    "rescale_each",
+    "zoom",
+]
 
 How = Literal["max", "mean", "sum", "logsumexp", "concat"]
 
@@ -114,8 +126,41 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
     )
 
 
+def zoom(x: Tensor, scales: ScaleSet, size: int, *, kernel: Kernel = "bicubic") -> Pyramid:
+    """One map → a pyramid of levels of one size, each the middle of ``x`` seen at its scale.
+
+    Where :func:`expand` gives all of ``x`` at every scale, and so ever larger levels, this looks
+    through a window of ``size × size`` samples: the larger the scale, the less of ``x`` is in it. All
+    levels together cost as many times one level as there are scales, however large those are.
+
+    Args:
+        x: ``[B, C, H, W]`` or ``[C, H, W]``, floating point.
+        scales: positive factors, or the name of a set.
+        size: samples along both sides of every level.
+        kernel: how ``x`` is read, antialiased; what lies beyond its edge is the edge repeated.
+
+    Raises:
+        InputError: wrong rank or dtype, bad scales, or a ``size`` below 1.
+    """
+    values = as_scales(scales)
+    check_map(x, "zoom")
+    if size < 1:
+        raise InputError(f"zoom needs windows of at least 1 sample, got size={size}")
+    base = base_grid(x.shape[-2], x.shape[-1])
+    grids = tuple(
+        tuple(Axis(size, axis.size / 2 - (size - 1) / 2 / s, 1 / s, False) for axis in base)
+        for s in values
+    )
+    levels = tuple(resample(x, base, grid, antialias=True, kernel=kernel) for grid in grids)  # type: ignore[arg-type]
+    return Pyramid(levels, values, grids, base)  # type: ignore[arg-type]
+
+
 def map(
-    f: Callable[[Tensor], Tensor], pyramid: Pyramid, *, window: Window | None = None
+    f: Callable[[Tensor], Tensor],
+    pyramid: Pyramid,
+    *,
+    window: Window | None = None,
+    as_one_batch: bool = False,
 ) -> Pyramid:
     """The same ``f`` on every level, with an account of where its outputs lie.
 
@@ -126,12 +171,18 @@ def map(
             placed at their receptive fields' centres whatever the stride and padding. ``None``
             says that the outputs of ``f`` share the stretch of image that its inputs cover: right
             for pointwise functions, odd kernels with 'same' padding, and whole networks.
+        as_one_batch: all levels, which must have one size, go through ``f`` as one batch: fewer and
+            larger computations, and batch norm sees all scales at once, as its running statistics do.
 
     Returns:
         The answers. Where ``f`` returns tensors of rank 2 (``[B, K]``: a network's logits), the
         result has no place left and collapses without resizing.
     """
-    levels = tuple(f(level) for level in pyramid.levels)
+    if as_one_batch:
+        sizes = [len(level) for level in pyramid.levels]
+        levels = tuple(torch.split(f(torch.cat(pyramid.levels)), sizes))
+    else:
+        levels = tuple(f(level) for level in pyramid.levels)
     if levels[0].dim() < 3:
         return Pyramid(levels, pyramid.scales, (None,) * len(levels), None)
     base, grids = _placed(pyramid)
@@ -203,7 +254,7 @@ def collapse(
     if how == "concat":
         return torch.cat(levels, dim=1 if pyramid.base is None else -3)
     if how == "max":
-        best, winner = _maximum(levels)
+        best, winner = maximum(levels)
         return (best, winner) if return_winner else best
     if how == "logsumexp":
         return torch.logsumexp(torch.stack(levels), dim=0)
@@ -291,55 +342,6 @@ def _by_matrices(x: Tensor, width: int) -> bool:
         return False
     small = x.device.type == "cpu" and max(x.shape[-2:]) <= 256
     return width == 1 or (small and not is_reference_only())
-
-
-def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-    if torch.compiler.is_dynamo_compiling():  # which cannot follow a function with its own jvp
-        best, winner = levels[0], torch.zeros_like(levels[0], dtype=torch.uint8)
-        for i, level in enumerate(levels[1:], start=1):
-            better = (level > best) | level.isnan()
-            best, winner = torch.where(better, level, best), winner.masked_fill(better, i)
-        return best, winner
-    found: tuple[Tensor, Tensor] = _Maximum.apply(*levels)
-    return found
-
-
-class _Maximum(torch.autograd.Function):
-    """The running maximum over levels, and the level that holds it.
-
-    For the backward pass it keeps one byte an element, the winner, where differentiating through a
-    chain of ``torch.maximum`` would keep every level, and would split the gradient of a tie.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*levels: Tensor) -> tuple[Tensor, Tensor]:
-        best = levels[0]
-        winner = torch.zeros_like(best, dtype=torch.uint8)
-        for i, level in enumerate(levels[1:], start=1):
-            winner.masked_fill_((level > best) | level.isnan(), i)
-            best = torch.maximum(best, level)
-        return best.clone() if best is levels[0] else best, winner
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.levels = len(inputs)
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
-        ctx.save_for_forward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, ...]:
-        (winner,) = ctx.saved_tensors
-        # A product, because masked_fill would leave the channels-last layout.
-        return tuple(gradient * (winner == i) for i in range(ctx.levels))
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, None]:
-        (winner,) = ctx.saved_tensors
-        moved = [t * (winner == i) for i, t in enumerate(tangents) if t is not None]
-        return torch.stack(moved).sum(dim=0), None
 
 
 def _placed(pyramid: Pyramid) -> tuple[Grid, tuple[Grid, ...]]:

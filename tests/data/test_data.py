@@ -57,6 +57,25 @@ def test_the_longer_side_counts_and_the_aspect_is_kept():
     assert (filled.any(0).sum(), filled.any(1).sum()) == (16, 8)
 
 
+def test_the_shorter_side_may_count_and_the_rest_is_cut_off():
+    """ImageNet's: the shorter side to 8 pixels, the central 7 of it."""
+    protocol = ScaleProtocol(canvas=7, content=8, side="shorter")
+    images = torch.rand(2, 3, 8, 12)
+    torch.testing.assert_close(
+        protocol.render(images, 1.0),
+        resample(
+            images,
+            (Axis.tiling(8, 8), Axis.tiling(12, 12)),
+            (Axis(7, 1.0, 1.0, False), Axis(7, 3.0, 1.0, False)),
+            kernel="bicubic",
+            outside="zeros",
+        ).clamp(0, 1),
+    )
+    factors = torch.tensor([1.0, 0.7])
+    each = protocol.render_each(images, factors)
+    torch.testing.assert_close(each[1:], protocol.render(images[1:], 0.7), rtol=0, atol=1e-5)
+
+
 def test_digits_are_scikit_learn_s():
     data = load_source("digits")
     assert data.images.shape == (1797, 1, 8, 8)
@@ -89,6 +108,51 @@ def test_mnist_is_read_from_its_folder(tmp_path, monkeypatch):
     assert data.test_from == 6
     monkeypatch.setenv("NEARFAR_DATA", str(tmp_path))
     assert len(load_source("mnist").labels) == 10
+
+
+@pytest.fixture
+def small_mnist(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for prefix in ("train", "t10k"):
+        write_idx(raw / f"{prefix}-images-idx3-ubyte.gz", np.ones((5, 28, 28)))
+        write_idx(raw / f"{prefix}-labels-idx1-ubyte.gz", np.arange(5))
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        (
+            "images-idx3",
+            lambda c: c[:-1],
+            r"promises 5×28×28 values, that is 3936 bytes.* has 3935",
+        ),
+        ("images-idx3", lambda c: c + b"x", "but it has 3937; fetch it afresh"),
+        ("images-idx3", lambda c: b"", "no idx file of 3 axes of bytes: it begins with nothing"),
+        (
+            "labels-idx1",
+            lambda c: b"\x00\x00\x0d\x01" + c[4:],
+            "begins with 00000d01 where 00000801",
+        ),
+        (
+            "labels-idx1",
+            lambda c: c[:-1] + b"\x0a",
+            "has the label 10, but MNIST has the 10 classes",
+        ),
+        (
+            "labels-idx1",
+            lambda c: c[:7] + b"\x04" + c[8:-1],
+            r"holds 5 images and t10k-labels-idx1-ubyte 4 labels, where each image needs one",
+        ),
+    ],
+)
+def test_idx_files_that_are_damaged(small_mnist, name, damage, message):
+    assert len(load_source("mnist", small_mnist.parents[1]).labels) == 10
+    file = small_mnist / f"t10k-{name}-ubyte"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=message):
+        load_source("mnist", small_mnist.parents[1])
 
 
 def test_splits_are_disjoint_stratified_and_fixed_by_their_seed():
@@ -146,10 +210,24 @@ def test_several_training_scales_are_drawn_by_seed():
         (lambda: DataSpec(split="by_hand"), "split must be one of .*'official'.*, got 'by_hand'"),
         (lambda: DataSpec(augment="cutout"), "augment must be one of .*, got 'cutout'"),
         (lambda: DataSpec(normalize="whiten"), "normalize must be one of .*, got 'whiten'"),
-        (lambda: DataSpec(pad=2), "pad is how far augment='crop_flip' shifts"),
+        (lambda: DataSpec(pad=2), "pad is how far augment='crop_flip' and 'views' shift"),
         (lambda: DataSpec(augment="crop_flip", pad=0), "at least 1 pixel, got pad=0"),
+        (lambda: DataSpec(random_scale=(2, 0.5)), r"smallest and a largest factor.* \[2, 0.5\]"),
+        (lambda: DataSpec(random_scale=(0, 2)), "every scale must be positive"),
+        (lambda: DataSpec(colour=-1), "colour is a standard deviation.* got colour=-1"),
+        (lambda: ScaleData(DataSpec(colour=0.1)).colours(), "images of 3 channels, got 1"),
+        (lambda: ScaleProtocol(side="wide"), "side must be 'longer' or 'shorter', got 'wide'"),
         (lambda: DataSpec("folder", size=0), "size must be at least 1 pixel, got 0"),
-        (lambda: ScaleData(DataSpec(size=8)), "images of digits have their own size, got size=8"),
+        (
+            lambda: DataSpec("folder", max_skipped=1),
+            "share of the images, from 0 to below 1, got 1",
+        ),
+        (lambda: DataSpec(workers=-1), "workers must be at least 0, got -1"),
+        (lambda: ScaleData(DataSpec(max_skipped=0.5)), "are all needed, got .* max_skipped=0.5"),
+        (
+            lambda: ScaleData(DataSpec(size=8)),
+            "images of digits have their own size and are all needed, got size=8",
+        ),
         (
             lambda: ScaleData(DataSpec(split="official")),
             "digits has no official test part; take split='seed'",
@@ -165,9 +243,7 @@ def test_refusals(make, message):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(
-        InputError, match=r"MNIST was not found, or is damaged, in .*MNIST/raw; name the folder"
-    ):
+    with pytest.raises(InputError, match=r"MNIST was not found in .*MNIST/raw; name the folder"):
         load_source("mnist", tmp_path)
     assert list_sources() == [
         "digits",
@@ -176,7 +252,11 @@ def test_missing_files_are_named(tmp_path):
         "cifar10",
         "cifar100",
         "tiny_imagenet",
+        "mnist_scale",
         "folder",
+        "stream_folder",
+        "stream_tar",
+        "stream_wds",
     ]
 
 

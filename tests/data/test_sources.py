@@ -244,7 +244,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     assert "deep.png (its pixel format I;16 is not one of 8 bits a channel)" in said
     assert "empty2.png" in said
     assert "empty3.png" not in said
-    assert said.endswith("; and 2 more; repair or remove them")
+    assert "; and 2 more; repair or remove them, or allow more than data.max_skipped=0.01" in said
 
 
 def test_more_than_fits_into_memory_is_refused_before_reading(tmp_path, monkeypatch):
@@ -259,7 +259,8 @@ def test_more_than_fits_into_memory_is_refused_before_reading(tmp_path, monkeypa
     monkeypatch.setattr(files, "MEMORY_BOUND", 6 * 3 * 8 * 8 - 1)
     spec = DataSpec("folder", tmp_path, ScaleProtocol(canvas=9, content=4, test_scales=(1, 2)))
     with pytest.raises(
-        InputError, match=r"3×8×8 .* take a smaller data.size \(or canvas and content\)"
+        InputError,
+        match=r"3×8×8 .* take source stream_folder, .* or a smaller data.size \(or canvas and",
     ):
         ScaleData(spec)
 

@@ -83,14 +83,18 @@ def test_a_folder_without_test_images_says_how_to_add_some():
 def test_images_stay_bytes_and_are_not_copied(monkeypatch):
     stored = torch.randint(256, (100, 3, 6, 6), dtype=torch.uint8)
     names = ("a", "b", "c", "d")
-    monkeypatch.setattr(module, "load_source", lambda *_: LabelledImages(stored, LABELS, names, 60))
+    monkeypatch.setattr(
+        module, "load_source", lambda *_, **__: LabelledImages(stored, LABELS, names, 60)
+    )
     monkeypatch.setattr("nearfar.data.shown.HOLD", 0)
     data = ScaleData(DataSpec("cifar10", split="official"))
     shown = data.train_dataloader().dataset
     assert shown._held is None
     assert shown._images.data_ptr() == stored.data_ptr()
     monkeypatch.undo()
-    monkeypatch.setattr(module, "load_source", lambda *_: LabelledImages(stored, LABELS, names, 60))
+    monkeypatch.setattr(
+        module, "load_source", lambda *_, **__: LabelledImages(stored, LABELS, names, 60)
+    )
     held = ScaleData(DataSpec("cifar10", split="official"))
     for one, two in zip(data.train_dataloader(), held.train_dataloader(), strict=True):
         torch.testing.assert_close(one, two)

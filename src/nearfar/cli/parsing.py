@@ -14,6 +14,8 @@ from jsonargparse import (  # type: ignore[attr-defined]
     DefaultHelpFormatter,
 )
 
+from nearfar.cli.config_faults import check_configs
+from nearfar.cli.shorthands import written_out
 from nearfar.errors import InputError
 
 __all__ = ["parse_call"]
@@ -61,7 +63,9 @@ def parse_call(
         function, as_group=False, as_positional=positional, skip={"progress"}, sub_configs=True
     )
     try:
-        given = parser.instantiate(parser.parse_args(_words(function, arguments)))
+        words = _words(function, written_out(function, arguments))
+        check_configs(function, words)
+        given = parser.instantiate(parser.parse_args(words))
     except UnicodeDecodeError as cause:
         raise InputError(f"a file given is not text: {cause}") from cause
     return {

@@ -3,10 +3,12 @@
 from nearfar.data.module import ScaleData
 from nearfar.data.normalise import Normalisation, Normalised
 from nearfar.data.protocol import ScaleProtocol
+from nearfar.data.protocols import SCENARIOS, mnist_scale, scenario
 from nearfar.data.sources import LabelledImages, list_sources, load_source
 from nearfar.data.spec import DataSpec
 
 __all__ = [
+    "SCENARIOS",
     "DataSpec",
     "LabelledImages",
     "Normalisation",
@@ -15,4 +17,6 @@ __all__ = [
     "ScaleProtocol",
     "list_sources",
     "load_source",
+    "mnist_scale",
+    "scenario",
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import lightning as L
-import torch
-from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+import dataclasses
+from collections.abc import Iterator
 
+import lightning as L
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from nearfar.data.ahead import AheadLoader
+from nearfar.data.augmentation import Augmentation, Colours
 from nearfar.data.normalise import Normalisation
 from nearfar.data.shown import EpochBatches, ShownImages
 from nearfar.data.sources import load_source
@@ -21,12 +25,13 @@ class ScaleData(L.LightningDataModule):
     """The splits of a :class:`DataSpec`, rendered by its protocol.
 
     The splits are disjoint and stratified; they depend on the spec alone, so a net that was
-    trained under a spec is tested under it on images it has not seen. All images are held in memory
-    as their source stores them; training shows them batch by batch.
+    trained under a spec is tested under it on images it has not seen. Images are held in memory as
+    their source stores them, those of streams are read when needed; training shows them batch by batch,
+    made ahead by a thread or by ``workers`` processes.
 
     Args:
         spec: what to load.
-        batch_size: images a batch.
+        batch_size: images a batch, over all processes.
         seed: order of the training images, their augmentation and, with several training scales,
             which image is shown at which.
 
@@ -41,30 +46,46 @@ class ScaleData(L.LightningDataModule):
         self.spec = spec = spec.explicit()
         self.batch_size = batch_size
         self.seed = seed
-        data = load_source(spec.source, spec.root, spec.size)
+        data = load_source(
+            spec.source, spec.root, spec.size, spec.split_seed, spec.max_skipped, spec.protocol.side
+        )
         self.class_names = data.class_names
+        self.skipped = data.skipped
+        self._begin = (0, 0)
+        self._colours: Colours | None = None
         self._images = data.images
         self._labels = data.labels
-        self.indices = split_indices(spec, data.labels, data.test_from)
+        self.indices = split_indices(spec, data.labels, data.test_from, data.validation_from)
 
     @property
     def in_chans(self) -> int:
         """Channels of the images."""
         return int(self._images.shape[1])
 
-    def images(self, split: str, scale: float, first: int | None = None) -> Tensor:
+    def images(self, split: str, scale: float, first: int | None = None, margin: int = 0) -> Tensor:
         """Images of ``train``, ``validation`` or ``test`` at one scale: ``[N, C, S, S]``.
 
         Args:
             split: which.
             scale: any positive number.
             first: only so many, from the beginning; default: all, which must fit into memory.
+            margin: by how many pixels on each side the canvas is larger than the protocol's.
         """
-        return self.spec.protocol.render(self._images[self.indices[split][:first]], scale)
+        protocol = self.spec.protocol
+        protocol = dataclasses.replace(protocol, canvas=protocol.canvas + 2 * margin)
+        return protocol.render(self._images[self.indices[split][:first]], scale)
 
     def labels(self, split: str) -> Tensor:
         """The labels of :meth:`images`, ``[N]``."""
         return self._labels[self.indices[split]]
+
+    def in_order(self, split: str) -> Iterator[Tensor]:
+        """All images of a split at their scales of training, some at a time, not augmented.
+
+        Args:
+            split: ``train`` or ``validation``.
+        """
+        return self._shown(split).in_order()
 
     def normalisation(self) -> Normalisation | None:
         """What the spec's ``normalize`` asks a net for; ``None`` where it asks for nothing.
@@ -74,26 +95,70 @@ class ScaleData(L.LightningDataModule):
         """
         if self.spec.normalize == "none":
             return None
-        return Normalisation.of(self._shown("train").in_order())
+        return Normalisation.of(self.in_order("train"))
+
+    def colours(self) -> Colours | None:
+        """Along what the spec's ``colour`` moves colours; ``None`` where it moves none.
+
+        Raises:
+            InputError: the images do not have 3 channels.
+        """
+        if not self.spec.colour:
+            return None
+        if self._colours is None:
+            self._colours = Colours.of(self.in_order("train"))
+        return self._colours
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        order = torch.Generator().manual_seed(self.seed)
-        shown = self._shown("train", self.spec.pad or 0)
-        return self._batches(shown, RandomSampler(shown, generator=order))
+        shown = self._shown("train", self._augmentation())
+        loader = self._batches(shown, self.seed)
+        assert isinstance(loader.sampler, EpochBatches)
+        loader.sampler.begin_at(*self._begin)
+        return loader
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        shown = self._shown("validation")
-        return self._batches(shown, SequentialSampler(shown))
+        return self._batches(self._shown("validation"))
 
-    def _shown(self, split: str, pad: int = 0) -> ShownImages:
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Training leaves out the first batches of one epoch: they were shown before."""
+        self._begin = (epoch, batch)
+
+    def update_size(self, batch: int, batches: int) -> int:
+        """Images of all processes in the update of the weights that a training batch belongs to.
+
+        Args:
+            batch: the batch's number in its epoch, from 0.
+            batches: how many make an update; the last of an epoch has what is left.
+        """
+        images = self.batch_size * batches
+        start = batch // batches * images
+        return min(images, len(self.indices["train"]) - start)
+
+    def _augmentation(self) -> Augmentation:
+        spec = self.spec
+        return Augmentation(
+            spec.pad or 0, spec.augment == "views", spec.random_scale, spec.colour, self.colours()
+        )
+
+    def _shown(self, split: str, augmentation: Augmentation = Augmentation()) -> ShownImages:
         """Every image of a split at one of the training scales."""
         which, labels = self.indices[split], self.labels(split)
-        return ShownImages(self._images, labels, which, self.spec.protocol, self.seed, pad)
+        return ShownImages(self._images, labels, which, self.spec.protocol, self.seed, augmentation)
 
     def _batches(
-        self, shown: ShownImages, order: RandomSampler | SequentialSampler
+        self, shown: ShownImages, seed: int | None = None
     ) -> DataLoader[tuple[Tensor, Tensor]]:
+        process, processes = 0, 1
+        if self.trainer is not None:
+            process, processes = self.trainer.global_rank, self.trainer.world_size
         # The sampler hands out whole batches of indices: one slice of a tensor in memory, where a
         # list of single images would have to be put together again.
-        batches = EpochBatches(BatchSampler(order, self.batch_size, drop_last=False))
-        return DataLoader(shown, sampler=batches, batch_size=None)
+        batches = EpochBatches(len(shown), self.batch_size, seed, process, processes)
+        workers = self.spec.workers
+        return AheadLoader(
+            shown,
+            sampler=batches,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from nearfar.data.augment import crop_flip, draw_crop_flip
+from nearfar.data.augmentation import Augmentation, Draws
 from nearfar.data.protocol import ScaleProtocol
+from nearfar.data.sources.labelled import StoredImages
 
 __all__ = ["EpochBatches", "ShownImages"]
 
@@ -21,24 +23,74 @@ Wanted = tuple[int, list[int]]
 
 
 class EpochBatches(Sampler[Wanted]):
-    """Whole batches of indices, each with the number of its epoch, which Lightning sets.
+    """One process's share of whole batches of indices, each with the number of its epoch.
 
-    The epoch travels with the indices because what a worker process holds is a copy.
+    The epoch, which Lightning sets, travels with the indices because what a worker process holds is a
+    copy. The order of an epoch depends on the seed and the epoch alone, so that a run can be taken up
+    anywhere.
+
+    Args:
+        count: N, how many images there are.
+        batch_size: images a batch, over all processes; the last batch has what is left.
+        seed: of the order; ``None`` keeps the images in theirs.
+        process: which of the processes this is, from 0.
+        processes: among how many each batch is shared out. A process gets images from the front of the
+            batch and those that mirror them from its back, so that a batch mixed with its own
+            reverse is mixed within each process. Shares of no image are left out.
     """
 
-    def __init__(self, batches: BatchSampler) -> None:
-        self.batches = batches
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int | None = None,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.process, self.processes = process, processes
         self.epoch = 0
+        self._begin = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the beginning of each epoch."""
         self.epoch = epoch
 
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Leaves out the batches of one epoch that were shown before a run was interrupted."""
+        self._begin = (epoch, batch)
+
+    def order(self, epoch: int) -> list[int]:
+        """The order of all images in an epoch."""
+        if self.seed is None:
+            return list(range(self.count))
+        draw = torch.Generator().manual_seed(self.seed)
+        # torch's RandomSampler, in which every run began, draws an order for each epoch, and one more
+        # that it does not use where the last batch is not a full one. Runs recorded then must stay.
+        for _ in range(epoch * (2 if self.count % self.batch_size else 1)):
+            torch.randperm(self.count, generator=draw)
+        return torch.randperm(self.count, generator=draw).tolist()
+
     def __iter__(self) -> Iterator[Wanted]:
-        return ((self.epoch, indices) for indices in self.batches)
+        # A generator's body runs when the first batch is asked for: Lightning sets the epoch before.
+        order = self.order(self.epoch)
+        first = self._begin[1] if self._begin[0] == self.epoch else 0
+        for start in range(first * self.batch_size, self.count, self.batch_size):
+            mine = self._share(order[start : start + self.batch_size])
+            if mine:
+                yield self.epoch, mine
 
     def __len__(self) -> int:
-        return len(self.batches)
+        starts = range(0, self.count, self.batch_size)
+        whole = range(self.batch_size)
+        return sum(bool(self._share(whole[: self.count - start])) for start in starts)
+
+    def _share(self, batch: Sequence[int]) -> list[int]:
+        pairs = (len(batch) + 1) // 2
+        low = pairs * self.process // self.processes
+        high = pairs * (self.process + 1) // self.processes
+        back = batch[max(high, len(batch) - high) : len(batch) - low]
+        return [*batch[low:high], *back]
 
 
 class ShownImages(Dataset[tuple[Tensor, Tensor]]):
@@ -51,31 +103,34 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
         labels: ``[N]``, of the split.
         which: ``[N]``, where the split's images are among ``images``.
         protocol: canvas and training scales.
-        seed: which image is shown at which scale, and the shifts of each epoch.
-        pad: the shift of random crops in pixels; 0 shows images as they are.
+        seed: which image is shown at which scale, and each epoch's augmentation.
+        augmentation: what each epoch changes; by default nothing.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        images: StoredImages,
         labels: Tensor,
         which: Tensor,
         protocol: ScaleProtocol,
         seed: int,
-        pad: int = 0,
+        augmentation: Augmentation = Augmentation(),
     ) -> None:
         self.labels = labels
         self.protocol = protocol
         self.seed = seed
-        self.pad = pad
-        draw = torch.Generator().manual_seed(seed)
-        self.drawn = torch.randint(len(protocol.train_scales), (len(labels),), generator=draw)
+        self.augmentation = augmentation
+        self.scales = protocol.draw(len(labels), seed)
         self._images, self._which = images, which
-        self._epoch, self._moves = -1, (torch.empty(0), torch.empty(0))
+        self._epoch, self._draws = -1, Draws(augmentation, None, None, None)
         self._held: Tensor | None = None
-        bytes_shown = 4 * len(labels) * images.shape[1] * protocol.canvas**2
-        if bytes_shown <= HOLD:
-            self._held = self.plain(torch.arange(len(labels)))
+        canvas = protocol.canvas + 2 * augmentation.margin
+        # Crops may come from beyond the canvas.
+        self._frame = dataclasses.replace(protocol, canvas=canvas)
+        shown_in_bytes = 4 * len(labels) * images.shape[1] * canvas**2
+        lasting = isinstance(images, Tensor) and augmentation.scale is None
+        if lasting and shown_in_bytes <= HOLD:
+            self._held = self._framed(torch.arange(len(labels)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,27 +138,34 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, wanted: Wanted) -> tuple[Tensor, Tensor]:
         epoch, indices = wanted
         at = torch.as_tensor(indices)
-        shown = self.plain(at)
-        if self.pad:
-            if epoch != self._epoch:
-                self._epoch = epoch
-                self._moves = draw_crop_flip(len(self), self.pad, self.seed, epoch)
-            starts, flips = self._moves
-            shown = crop_flip(shown, starts[at], flips[at], self.pad)
-        return shown, self.labels[at]
+        if epoch != self._epoch:
+            self._epoch, self._draws = epoch, self.augmentation.draw(len(self), self.seed, epoch)
+        if self._draws.factors is None:
+            framed = self._framed(at)
+        else:
+            stored = self._images[self._which[at]]
+            framed = self._frame.render_each(stored, self.scales[at] * self._draws.factors[at])
+        return self._draws.apply(framed, at), self.labels[at]
 
     def plain(self, at: Tensor) -> Tensor:
         """Images by their indices, at their scales, not augmented."""
+        margin, side = self.augmentation.margin, self.protocol.canvas
+        return self._framed(at)[..., margin : margin + side, margin : margin + side]
+
+    def _framed(self, at: Tensor) -> Tensor:
+        """Images at their scales, with the margin that crops need."""
         if self._held is not None:
             return self._held[at]
+        if self.protocol.train_band is not None:
+            return self._frame.render_each(self._images[self._which[at]], self.scales[at])
         scales = self.protocol.train_scales
         if len(scales) == 1:
-            return self.protocol.render(self._images[self._which[at]], scales[0])
-        side = self.protocol.canvas
+            return self._frame.render(self._images[self._which[at]], scales[0])
+        side = self._frame.canvas
         shown = torch.empty(len(at), self._images.shape[1], side, side)
-        for i, scale in enumerate(scales):
-            here = self.drawn[at] == i
-            shown[here] = self.protocol.render(self._images[self._which[at[here]]], scale)
+        for scale in scales:
+            here = self.scales[at] == scale
+            shown[here] = self._frame.render(self._images[self._which[at[here]]], scale)
         return shown
 
     def in_order(self) -> Iterator[Tensor]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from nearfar.data.protocol import ScaleProtocol
+from nearfar.data.sources import is_own
 from nearfar.errors import InputError
+from nearfar.scale_sets import as_scales
 
 __all__ = ["DataSpec"]
 
 # Sources that first had these numbers as their default; runs recorded then must stay what they were.
 _COUNTED = {"digits": (900, 300), "mnist": (900, 300), "fashion_mnist": (900, 300)}
-_PAD = 4
+_MAX_SKIPPED = 0.01
+_PAD = {"crop_flip": 4, "views": 16}
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,24 @@ class DataSpec:
             training and validation images from the rest.
         augment: ``crop_flip``: each epoch shows each training image shifted by up to ``pad`` pixels
             along each axis, zeros filling the gap, and mirrored left to right half of the times
-            (K. He et al. 2016, section 4.2, on CIFAR).
-        pad: in pixels of the canvas; default 4; only with ``crop_flip``.
+            (K. He et al. 2016, section 4.2, on CIFAR). ``views``: as much, but the image is rendered
+            larger by ``pad`` pixels on all sides and the crop is taken out of that (A. Krizhevsky et al.
+            2012, section 4.1: 2,048 views with canvas 224, content 256, ``side: shorter``).
+        pad: in pixels of the canvas; default 4, of ``views`` 16; only with these two.
+        random_scale: bounds of a factor, such as ``[0.5, 2]``: each epoch shows each training image at
+            its scale times a factor of its own, drawn log-uniformly.
+        colour: standard deviation of the amounts by which each epoch moves each training image's
+            colours along their principal components over the training images (A. Krizhevsky et al.
+            2012: 0.1); the components stand in the checkpoint's record. 0: none.
         normalize: ``standard`` gives the net images of mean 0 and standard deviation 1 in every
             channel, over the training images as they are shown (without augmentation). The figures
             stand in the checkpoint's record, and the checkpoint's net applies them itself.
-        size: with ``folder``, and only there: side in pixels at which its images are stored; default
-            the largest at which the protocol shows one.
+        size: with ``folder``, ``stream_…`` and ``hfds/…``, and only there: side in pixels at which images
+            are stored; default the largest at which the protocol shows one.
+        max_skipped: with the same: which share of the images may be left out because they cannot be
+            read; ``skipped.csv`` in the run's folder lists them. Default 0.01.
+        workers: processes that read and render training and validation images; 0 does it in a thread.
+            The images are the same. Streams gain most.
 
     Raises:
         InputError: a negative number, an unknown word, or an argument without effect.
@@ -58,10 +73,14 @@ class DataSpec:
     test: int = 0
     split_seed: int = 0
     split: Literal["seed", "official"] = "seed"
-    augment: Literal["none", "crop_flip"] = "none"
+    augment: Literal["none", "crop_flip", "views"] = "none"
     pad: int | None = None
+    random_scale: tuple[float, float] | None = None
+    colour: float = 0.0
     normalize: Literal["none", "standard"] = "none"
     size: int | None = None
+    max_skipped: float | None = None
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if (self.train or 0) < 0 or (self.validation or 0) < 0 or self.test < 0:
@@ -75,16 +94,28 @@ class DataSpec:
             )
         for name, words in (
             ("split", ("seed", "official")),
-            ("augment", ("none", "crop_flip")),
+            ("augment", ("none", "crop_flip", "views")),
             ("normalize", ("none", "standard")),
         ):
             if getattr(self, name) not in words:
                 raise InputError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
-        if self.pad is not None and (self.augment != "crop_flip" or self.pad < 1):
+        if self.pad is not None and (self.augment == "none" or self.pad < 1):
             raise InputError(
-                f"pad is how far augment='crop_flip' shifts, at least 1 pixel, got pad={self.pad} with "
-                f"augment={self.augment!r}; leave one out or give both"
+                f"pad is how far augment='crop_flip' and 'views' shift, at least 1 pixel, got "
+                f"pad={self.pad} with augment={self.augment!r}; leave one out or give both"
             )
+        if self.random_scale is not None:
+            object.__setattr__(self, "random_scale", _bounds(self.random_scale))
+        if not (math.isfinite(self.colour) and self.colour >= 0):
+            raise InputError(
+                f"colour is a standard deviation, such as 0.1, or 0 for none, got colour={self.colour}"
+            )
+        if self.max_skipped is not None and not 0 <= self.max_skipped < 1:
+            raise InputError(
+                f"max_skipped must be a share of the images, from 0 to below 1, got {self.max_skipped}"
+            )
+        if self.workers < 0:
+            raise InputError(f"workers must be at least 0, got {self.workers}")
         if self.size is not None and self.size < 1:
             raise InputError(f"size must be at least 1 pixel, got {self.size}")
 
@@ -92,10 +123,14 @@ class DataSpec:
         """The same spec with the defaults that depend on other fields written out."""
         train, validation = _COUNTED.get(self.source, (0, 0))
         pad, size = self.pad, self.size
-        if self.augment == "crop_flip" and pad is None:
-            pad = _PAD
-        if self.source == "folder" and size is None:
-            largest = max(*self.protocol.train_scales, *self.protocol.test_scales)
+        if pad is None:
+            pad = _PAD.get(self.augment)
+        max_skipped = self.max_skipped
+        if is_own(self.source) and max_skipped is None:
+            max_skipped = _MAX_SKIPPED
+        if is_own(self.source) and size is None:
+            trained = max(self.protocol.train_band or self.protocol.train_scales)
+            largest = max(trained * (self.random_scale or (1, 1))[1], *self.protocol.test_scales)
             size = math.ceil(self.protocol.content * largest)
         return dataclasses.replace(
             self,
@@ -103,4 +138,14 @@ class DataSpec:
             validation=validation if self.validation is None else self.validation,
             pad=pad,
             size=size,
+            max_skipped=max_skipped,
         )
+
+
+def _bounds(given: Sequence[float]) -> tuple[float, float]:
+    values = as_scales(given)
+    if len(values) != 2 or not values[0] < values[1]:
+        raise InputError(
+            f"random_scale must be a smallest and a largest factor, such as [0.5, 2], got {list(given)}"
+        )
+    return values[0], values[1]

@@ -12,7 +12,9 @@ from nearfar.errors import InputError
 __all__ = ["split_indices"]
 
 
-def split_indices(spec: DataSpec, labels: Tensor, test_from: int | None) -> dict[str, Tensor]:
+def split_indices(
+    spec: DataSpec, labels: Tensor, test_from: int | None, validation_from: int | None = None
+) -> dict[str, Tensor]:
     """Indices of the ``train``, ``validation`` and ``test`` images, disjoint, ascending.
 
     Training images are drawn first, so that they do not depend on how many test images are asked
@@ -22,12 +24,17 @@ def split_indices(spec: DataSpec, labels: Tensor, test_from: int | None) -> dict
         spec: sizes, seed, and whether the source's own test part is kept.
         labels: ``[N]``; every split gets all classes in equal proportion.
         test_from: where the source's official test part begins, if it has one.
+        validation_from: where its official validation part begins, if it has one; then ``split_seed``
+            has chosen the fold already, and each split comes from its own part.
 
     Raises:
         InputError: more images asked for than there are, fewer than one a class, or an official
             split where the source has none.
     """
     spec = spec.explicit()
+    if validation_from is not None:
+        assert test_from is not None, "a source with a validation part has a test part"
+        return _official_parts(spec, labels, validation_from, test_from)
     everything = torch.arange(len(labels))
     classes = len(torch.unique(labels))
     if spec.split == "seed":
@@ -55,6 +62,28 @@ def split_indices(spec: DataSpec, labels: Tensor, test_from: int | None) -> dict
         indices[name], pool = _draw(name, size, pool, labels, spec.split_seed)
     pool = pool if held_out is None else held_out
     indices["test"], _ = _draw("test", spec.test or rest, pool, labels, spec.split_seed)
+    return indices
+
+
+def _official_parts(
+    spec: DataSpec, labels: Tensor, validation_from: int, test_from: int
+) -> dict[str, Tensor]:
+    """Of a source whose three parts are published: all of each, or as many of it as asked for."""
+    if spec.split != "official":
+        raise InputError(
+            f"{spec.source} comes split into training, validation and test images, and split_seed names "
+            f"the fold; take split='official'"
+        )
+    train, validation, test = torch.arange(len(labels)).tensor_split((validation_from, test_from))
+    indices = {}
+    for name, part in (("train", train), ("validation", validation), ("test", test)):
+        asked = getattr(spec, name) or len(part)
+        if asked > len(part):
+            raise InputError(
+                f"{spec.source} has {len(part)} images for {name}, got {name}={asked}; ask for fewer, or "
+                f"for 0, which takes all"
+            )
+        indices[name], _ = _draw(name, asked, part, labels, spec.split_seed)
     return indices
 
 

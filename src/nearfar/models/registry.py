@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    get_pretrained_cfg,
+    register_model,
+)
 from timm.models._features import FeatureGetterNet
 from torch import nn
 
 from nearfar.errors import InputError
 
-__all__ = ["PREFIX", "create_model", "list_models", "register", "register_all"]
+__all__ = ["PREFIX", "create_model", "input_size", "list_models", "register", "register_all"]
 
 #: What every name of ours begins with in timm's registry.
 PREFIX = "nearfar_"
@@ -162,16 +167,7 @@ def create_model(
         raise InputError(
             f"num_classes must be at least 0 and in_chans at least 1, got {num_classes} and {in_chans}"
         )
-    ours = PREFIX + name.removeprefix(PREFIX)
-    known = ours if timm.is_model(ours) else name
-    if not timm.is_model(known):
-        names = [*list_models(), *timm.list_models(exclude_filters=PREFIX + "*")]
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise InputError(
-            f"no model is named {name!r}{hint}; nearfar.list_models() and timm.list_models() list "
-            f"all names"
-        )
+    known = _known(name)
     counts = {"num_classes": num_classes, "in_chans": in_chans}
     options |= {key: value for key, value in counts.items() if value is not None}
     try:
@@ -185,3 +181,36 @@ def create_model(
             f"model {name!r} does not take these options: {cause}; got {options}"
         ) from cause
     return model
+
+
+def input_size(name: str) -> tuple[int, int, int]:
+    """Channels, height and width of the images that a network was designed for.
+
+    Args:
+        name: as :func:`create_model` takes it; without weights' tag or with (``resnet50.a1_in1k``).
+
+    Raises:
+        InputError: unknown name.
+    """
+    cfg = get_pretrained_cfg(_known(name))
+    channels, height, width = (cfg and cfg.input_size) or (3, 224, 224)
+    return int(channels), int(height), int(width)
+
+
+def _known(name: str) -> str:
+    """The name in timm's registry.
+
+    Raises:
+        InputError: it is not there.
+    """
+    ours = PREFIX + name.removeprefix(PREFIX)
+    known = ours if timm.is_model(ours) else name
+    if not timm.is_model(known):
+        names = [*list_models(), *timm.list_models(exclude_filters=PREFIX + "*")]
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise InputError(
+            f"no model is named {name!r}{hint}; nearfar.list_models() and timm.list_models() list "
+            f"all names"
+        )
+    return known

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10
 
-from nearfar.data.sources.files import exactly
+from nearfar.data.sources.decoding import Exactly
 from nearfar.data.sources.folder import read_parts
 from nearfar.data.sources.labelled import LabelledImages, data_folder
 from nearfar.errors import InputError
@@ -33,7 +33,7 @@ def cifar_source(name: str, kind: type[CIFAR10]) -> Callable[[Path | None], Labe
             return _original(kind, folder)
         for copy in (folder / name, folder / f"{name}-jpeg"):
             if copy.is_dir():
-                return read_parts([copy / "train"], copy / "test", _SIDE, exactly(_SIDE))
+                return read_parts([copy / "train"], copy / "test", Exactly(_SIDE))
         raise InputError(
             f"{kind.__name__} was not found in {folder}: neither torchvision's {kind.base_folder} nor "
             f"{name}/train and {name}/test with a sub-folder a class; name the folder that holds one of "

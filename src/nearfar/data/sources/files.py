@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from nearfar.data.skipped import Skipped
+from nearfar.data.sources.cache import cached_tensors
+from nearfar.data.sources.decoding import Place, decoded, quiet_pillow, why
 from nearfar.errors import InputError
 
-__all__ = ["MEMORY_BOUND", "exactly", "image_files", "read_images", "sub_folders"]
+__all__ = [
+    "ENDINGS",
+    "MEMORY_BOUND",
+    "FilesRead",
+    "file_identity",
+    "image_files",
+    "read_images",
+    "sub_folders",
+]
 
-#: A source larger than this, in bytes of memory, is refused: it would have to be streamed.
+#: A source larger than this, in bytes of memory, is refused: it has to be streamed.
 MEMORY_BOUND = 4 * 2**30
+#: Files of so many bytes together are decoded once and kept in the cache, where they fit into the second.
+WORTH_KEEPING, KEPT_AT_MOST = 8 * 2**20, 2**30
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-# Pillow's modes of 8 bits a channel. Others (16 bits, floats) it would cut off without a word.
-_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
-_NAMED = 5
+#: How image files' names end.
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _AT_ONCE = 128
+# Written into the cache's names: a change of how files are decoded must not meet old ones.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FilesRead:
+    """Files as tensors.
+
+    Attributes:
+        images: ``[N, 3, side, side]``, uint8; what could not be read is left out.
+        kept: ``[N]``, which of the paths they are, ascending.
+        skipped: the others: (path, why).
+    """
+
+    images: Tensor
+    kept: Tensor
+    skipped: Skipped
 
 
 def sub_folders(folder: Path) -> list[Path]:
@@ -46,11 +74,11 @@ def image_files(folder: Path) -> list[Path]:
         Path(place) / name
         for place, _, names in os.walk(folder)
         for name in names
-        if Path(name).suffix.lower() in _ENDINGS and not name.startswith(".")
+        if Path(name).suffix.lower() in ENDINGS and not name.startswith(".")
     ]
     if not found:
         raise InputError(
-            f"there is no image in {folder} (looked for {' '.join(sorted(_ENDINGS))}); add some, or "
+            f"there is no image in {folder} (looked for {' '.join(sorted(ENDINGS))}); add some, or "
             f"remove the folder"
         )
     return sorted(found, key=lambda path: path.as_posix())
@@ -58,85 +86,87 @@ def image_files(folder: Path) -> list[Path]:
 
 def read_images(
     paths: Sequence[Path],
-    side: int,
-    place: Callable[[Tensor], Tensor],
-    mend: str = "stream them once nearfar can",
+    place: Place,
+    mend: str = "take a source that streams them",
     reduced: bool = False,
-) -> Tensor:
+) -> FilesRead:
     """Reads files into one tensor; several at a time, since decoding leaves Python's lock free.
 
-    Grey images become RGB; what is transparent becomes black, as an empty canvas is. Of an
-    animation the first picture counts. Files are turned as their EXIF data ask.
+    Many files are decoded once and kept in the cache (:func:`cache_folder`), by a checksum over all
+    paths, sizes and times of change, and over what decides how they are decoded.
 
     Args:
         paths: what to read.
-        side: height and width of what ``place`` returns.
-        place: ``[3, h, w]`` uint8 as decoded → ``[3, side, side]`` uint8; a ``ValueError`` says
-            why it cannot.
+        place: what makes of a decoded image what is stored.
         mend: what to do about a data set too large, for the error text.
-        reduced: JPEGs much larger than ``side`` may be decoded at ½, ¼ or ⅛ of their size, but
-            not below twice ``side``: what a camera takes is then read several times faster.
-
-    Returns:
-        ``[N, 3, side, side]``, uint8.
+        reduced: large JPEGs may be decoded at a fraction of their size, not below twice ``place.size``.
 
     Raises:
-        InputError: more than :data:`MEMORY_BOUND` would be needed, or files cannot be read (the
-            first five are named).
+        InputError: more than :data:`MEMORY_BOUND` would be needed.
     """
+    side = place.size
     needed = len(paths) * 3 * side * side
     if needed > MEMORY_BOUND:
         raise InputError(
             f"{len(paths)} images of 3×{side}×{side} need {needed / 2**30:.1f} GiB of memory, more than "
             f"the {MEMORY_BOUND / 2**30:g} GiB that a data set may take; {mend}"
         )
-    images = torch.empty(len(paths), 3, side, side, dtype=torch.uint8)
 
-    def read(first: int) -> list[str]:
+    def make() -> dict[str, Tensor]:
+        images, faults = _read(paths, place, reduced)
+        told = json.dumps(faults).encode()
+        return {"images": images, "faults": torch.frombuffer(bytearray(told), dtype=torch.uint8)}
+
+    lasting = needed <= KEPT_AT_MOST and sum(map(_bytes, paths)) >= WORTH_KEEPING
+    key = file_identity(paths, f"{_VERSION} {place} {reduced}") if lasting else ""
+    found = cached_tensors(f"decoded-{key}", make) if lasting else make()
+    faults: list[tuple[int, str]] = json.loads(bytes(found["faults"].numpy()))
+    kept = torch.ones(len(paths), dtype=torch.bool)
+    kept[[i for i, _ in faults]] = False
+    images = found["images"] if not faults else found["images"][kept]
+    skipped = tuple((str(paths[i]), why) for i, why in faults)
+    return FilesRead(images, kept.nonzero().flatten(), skipped)
+
+
+def _read(
+    paths: Sequence[Path], place: Place, reduced: bool
+) -> tuple[Tensor, list[tuple[int, str]]]:
+    images = torch.zeros(len(paths), 3, place.size, place.size, dtype=torch.uint8)
+
+    def read(first: int) -> list[tuple[int, str]]:
         faults = []
         for i in range(first, min(first + _AT_ONCE, len(paths))):
             try:
-                images[i] = place(_decoded(paths[i], 2 * side if reduced else None))
+                images[i] = place(decoded(paths[i], 2 * place.size if reduced else None))
             # Pillow's readers raise whatever the damage made them trip over.
             except Exception as cause:
-                faults.append(f"{paths[i]} ({cause})")
+                faults.append((i, why(cause)))
         return faults
 
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    with quiet_pillow():
+        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        try:
+            faults = [f for part in pool.map(read, range(0, len(paths), _AT_ONCE)) for f in part]
+        finally:  # an interruption does not wait for the rest
+            pool.shutdown(cancel_futures=True)
+    return images, faults
+
+
+def file_identity(paths: Sequence[Path], how: str) -> str:
+    """A checksum of which files there are (paths, sizes, times of change) and of how they are read."""
+    digest = hashlib.sha256(f"{how}\n".encode())
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError:  # gone, or a link to nowhere: said when it is read
+            digest.update(f"{path.absolute()}\n".encode())
+            continue
+        digest.update(f"{path.absolute()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _bytes(path: Path) -> int:
     try:
-        faults = list(chain.from_iterable(pool.map(read, range(0, len(paths), _AT_ONCE))))
-    finally:  # an interruption does not wait for the rest
-        pool.shutdown(cancel_futures=True)
-    if faults:
-        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-        raise InputError(
-            f"{len(faults)} of {len(paths)} images cannot be read: {'; '.join(faults[:_NAMED])}{more}; "
-            f"repair or remove them"
-        )
-    return images
-
-
-def exactly(side: int) -> Callable[[Tensor], Tensor]:
-    """A ``place`` for :func:`read_images` that only lets images of one size through."""
-
-    def check(image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        if (height, width) != (side, side):
-            raise ValueError(f"it is {height}×{width} where {side}×{side} is expected")
-        return image
-
-    return check
-
-
-def _decoded(path: Path, at_least: int | None) -> Tensor:
-    """``[3, h, w]``, uint8."""
-    with Image.open(path) as file:
-        if file.mode not in _MODES:
-            raise ValueError(f"its pixel format {file.mode} is not one of 8 bits a channel")
-        if at_least is not None:
-            file.draft(None, (at_least, at_least))
-        image = ImageOps.exif_transpose(file)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        return path.stat().st_size
+    except OSError:
+        return 0

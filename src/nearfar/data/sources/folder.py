@@ -2,76 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from nearfar.data.protocol import ScaleProtocol
+from nearfar.data.sources.decoding import Place, Square
 from nearfar.data.sources.files import image_files, read_images, sub_folders
 from nearfar.data.sources.labelled import LabelledImages
+from nearfar.data.sources.listing import Listing
 from nearfar.errors import InputError
 
-__all__ = ["folder_source", "read_parts"]
+__all__ = ["folder_listing", "folder_parts", "folder_source", "read_parts"]
 
 _HELD_OUT = ("val", "validation", "valid", "test")
 
 
-def folder_source(root: Path | None, size: int | None) -> LabelledImages:
+def folder_source(root: Path | None, place: Square, max_skipped: float = 0.01) -> LabelledImages:
     """Reads ``root/CLASS/*``, or ``root/train/CLASS/*`` with ``root/val`` or ``root/test`` beside it.
 
     The sub-folders' names, in order, are the classes. The official test part is ``test`` where there
     is one (then ``val`` belongs to the training part), else ``val``.
 
-    Every image is stored at ``size × size``: its longer side fills ``size`` pixels, and it lies at
-    the centre of a black square. That is how :class:`ScaleProtocol` shows an image, so an image shown
-    later at ``size`` pixels or fewer looks as if it had been laid on the canvas directly, but for
-    rounding to 256 grey levels and being resampled twice.
-
     Args:
         root: the folder.
-        size: in pixels.
+        place: the square on which every image is stored.
+        max_skipped: the share of the images that may be left out because they cannot be read: damaged,
+            animated, of more than 100 million pixels, or not of 8 bits a channel.
 
     Raises:
-        InputError: no ``root`` or no ``size``, fewer than two classes, a class without images, a
-            class that only the test part has, unreadable images, or too many for memory.
+        InputError: no ``root``, fewer than two classes, a class without images, a
+            class that only the test part has, too many unreadable images, or too many for memory.
+    """
+    training, test = folder_parts(root)
+    return read_parts(training, test, place, max_skipped, reduced=True)
+
+
+def folder_parts(root: Path | None) -> tuple[list[Path], Path | None]:
+    """Folders with a sub-folder a class: those of the training part, and the official test part.
+
+    Raises:
+        InputError: ``root`` is no folder.
     """
     if root is None or not root.is_dir():
         raise InputError(
             f"a folder source needs as its root an existing folder with a sub-folder a class, got {root}"
         )
-    if size is None or size < 1:
-        raise InputError(f"a folder's images need a size of at least 1 pixel, got {size}")
-    square = ScaleProtocol(canvas=size, content=size)
-
-    def place(image: Tensor) -> Tensor:
-        return square.render(image.unsqueeze(0), 1.0)[0].mul(255).round().to(torch.uint8)
-
     parts = {name: root / name for name in ("train", *_HELD_OUT) if sub_folders(root / name)}
     # Only together: there may be a class that is named "train".
     if "train" not in parts or len(parts) < 2:
-        return read_parts([root], None, size, place, reduced=True)
+        return [root], None
     test = parts.pop("test", None) or parts.pop(list(parts)[-1])
-    return read_parts(list(parts.values()), test, size, place, reduced=True)
+    return list(parts.values()), test
 
 
-def read_parts(
-    training: Sequence[Path],
-    test: Path | None,
-    side: int,
-    place: Callable[[Tensor], Tensor],
-    reduced: bool = False,
-) -> LabelledImages:
-    """Reads folders with a sub-folder a class.
+def folder_listing(training: Sequence[Path], test: Path | None) -> Listing[Path]:
+    """Image files of folders with a sub-folder a class.
 
     Args:
         training: whose images make up the training part; their sub-folders are the classes.
         test: the official test part.
-        side, place, reduced: as in :func:`nearfar.data.sources.files.read_images`.
 
     Raises:
-        InputError: as :func:`folder_source` does.
+        InputError: fewer than two classes, a class without images, or a class that only the test part has.
     """
     names = sorted({folder.name for part in training for folder in sub_folders(part)})
     if len(names) < 2:
@@ -97,7 +88,28 @@ def read_parts(
             found = image_files(folder)
             paths += found
             labels += [number[folder.name]] * len(found)
-    mend = "take a smaller data.size (or canvas and content), or fewer images"
-    mend += "; nearfar cannot stream images yet"
-    images = read_images(paths, side, place, mend, reduced)
-    return LabelledImages(images, torch.tensor(labels), tuple(names), test_from)
+    return Listing(paths, labels, tuple(names), test_from)
+
+
+def read_parts(
+    training: Sequence[Path],
+    test: Path | None,
+    place: Place,
+    max_skipped: float = 0.0,
+    reduced: bool = False,
+) -> LabelledImages:
+    """Reads folders with a sub-folder a class into memory.
+
+    Args:
+        training, test: as in :func:`folder_listing`.
+        place, reduced: as in :func:`nearfar.data.sources.files.read_images`.
+        max_skipped: the share of images that may be left out because they cannot be read.
+
+    Raises:
+        InputError: as :func:`folder_source` does.
+    """
+    listing = folder_listing(training, test)
+    mend = "take source stream_folder, which reads them batch by batch, or a smaller data.size (or canvas "
+    mend += "and content), or fewer images"
+    read = read_images(listing.where, place, mend, reduced)
+    return listing.with_images(read.images, read.kept, read.skipped, max_skipped)

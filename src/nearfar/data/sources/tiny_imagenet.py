@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 
-from nearfar.data.sources.files import exactly, image_files, read_images
+from nearfar.data.skipped import refuse_too_many
+from nearfar.data.sources.decoding import Exactly
+from nearfar.data.sources.files import image_files, read_images
 from nearfar.data.sources.labelled import LabelledImages, data_folder
 from nearfar.errors import InputError
 
@@ -55,8 +57,9 @@ def tiny_imagenet_source(root: Path | None) -> LabelledImages:
     annotated = _annotations(folder / "val", number)
     paths += annotated
     labels += annotated.values()
-    images = read_images(paths, _SIDE, exactly(_SIDE))
-    return LabelledImages(images, torch.tensor(labels), _names(folder, wnids), test_from)
+    read = read_images(paths, Exactly(_SIDE))
+    refuse_too_many(read.skipped, len(paths), 0)
+    return LabelledImages(read.images, torch.tensor(labels), _names(folder, wnids), test_from)
 
 
 def _annotations(val: Path, number: dict[str, int]) -> dict[Path, int]:

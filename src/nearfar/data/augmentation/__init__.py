@@ -1,0 +1,21 @@
+"""What is changed about training images each epoch, as functions of whole batches."""
+
+from nearfar.data.augmentation.colour import Colours, draw_colours, shift_colours
+from nearfar.data.augmentation.crops import crop, crop_flip, draw_crop_flip, ten_crop
+from nearfar.data.augmentation.plan import Augmentation, Draws
+from nearfar.data.augmentation.scaling import draw_scales
+from nearfar.data.augmentation.testing import TenCropped
+
+__all__ = [
+    "Augmentation",
+    "Colours",
+    "Draws",
+    "TenCropped",
+    "crop",
+    "crop_flip",
+    "draw_colours",
+    "draw_crop_flip",
+    "draw_scales",
+    "shift_colours",
+    "ten_crop",
+]

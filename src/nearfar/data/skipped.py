@@ -1,0 +1,87 @@
+"""Files that cannot be read: left out up to a share, and listed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from nearfar.atomic import write_atomically
+from nearfar.errors import InputError
+
+__all__ = ["SKIPPED", "Skipped", "UnreadableFilesError", "listing_skipped", "refuse_too_many"]
+
+#: Name of the list in a run's folder.
+SKIPPED = "skipped.csv"
+_NAMED = 5
+
+Skipped = tuple[tuple[str, str], ...]
+"""Files that were left out, each with the reason."""
+
+_Loaded = TypeVar("_Loaded")
+
+
+class UnreadableFilesError(InputError):
+    """More files cannot be read than may be left out.
+
+    Attributes:
+        skipped: all of them: (path, why).
+    """
+
+    def __init__(self, message: str, skipped: Skipped) -> None:
+        super().__init__(message)
+        self.skipped = skipped
+
+
+def refuse_too_many(skipped: Sequence[tuple[str, str]], count: int, share: float) -> None:
+    """Refuses a data set of which too many files cannot be read.
+
+    Args:
+        skipped: which cannot be read: (path, why).
+        count: how many files there are.
+        share: how many of them may be left out, from 0 to 1.
+
+    Raises:
+        UnreadableFilesError: they are more; the first five are named.
+    """
+    if len(skipped) <= share * count:
+        return
+    named = "; ".join(f"{path} ({why})" for path, why in skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    mend = "repair or remove them"
+    if share:
+        mend += f", or allow more than data.max_skipped={share:g} of the images"
+    raise UnreadableFilesError(
+        f"{len(skipped)} of {count} images cannot be read: {named}{more}; {mend}", tuple(skipped)
+    )
+
+
+def listing_skipped(load: Callable[[], _Loaded], folder: Path) -> _Loaded:
+    """Loads a data set and lists in ``skipped.csv`` which files were left out, or are too many.
+
+    Args:
+        load: gives something with ``skipped``, such as :class:`nearfar.data.ScaleData`.
+        folder: the run's. The list appears there only where there is something to list.
+
+    Raises:
+        InputError: as ``load`` does; of too many files, it names the list.
+    """
+    try:
+        loaded = load()
+    except UnreadableFilesError as fault:
+        _write(folder / SKIPPED, fault.skipped)
+        raise InputError(f"{fault}; all are listed in {folder / SKIPPED}") from fault
+    left_out: Skipped = getattr(loaded, "skipped", ())
+    if left_out:
+        _write(folder / SKIPPED, left_out)
+    return loaded
+
+
+def _write(file: Path, skipped: Skipped) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason"))
+    writer.writerows(skipped)
+    write_atomically(file, text.getvalue())

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from nearfar.cli import main
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Runs ``nearfar train`` with a configuration that it must refuse; gives what it says."""
+
+    def run(text, *arguments):
+        config = tmp_path / "config.yaml"
+        config.write_text(text)
+        out = tmp_path / "run"
+        status = main(["train", "--config", str(config), "--out", str(out), *arguments])
+        captured = capsys.readouterr()
+        assert status == 2
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+        assert not out.exists()
+        return captured.err
+
+    return run
+
+
+def test_all_faults_of_a_configuration_are_told_together(refused):
+    said = refused(
+        "model: {nam: x}\n"
+        "data:\n  sorce: digits\n  train: many\n  protocol: {canvas: 9, contnt: 3}\n"
+        "fit: {epochs: two, lr: 1e-3, schedule: step}\n"
+        "seed: [1]\nfoo: 1\ntrainer: 3\n"
+    )
+    assert "config.yaml: 9 things cannot be used: " in said
+    for fault in (
+        "model.nam is not known (did you mean name?)",
+        "data.sorce is not known (did you mean source?)",
+        "data.train must be int | None, got 'many'",
+        "data.protocol.contnt is not known (did you mean content?)",
+        "fit.epochs must be of type int, got 'two'",
+        "fit.schedule must be one of ['onecycle', 'constant', 'steps', 'plateau', 'cosine'], got 'step'",
+        "seed must be of type int, got [1]",
+        "foo is not known (there are model, data, fit, trainer, seed, out",
+        "trainer must hold options by name, got 3",
+    ):
+        assert fault in said, fault
+
+
+def test_what_dataclasses_refuse_is_told_with_the_rest(refused):
+    said = refused(
+        "model: {options: {num_classes: 3}}\n"
+        "data: {split_seed: -1, protocol: {canvas: 0}}\nfit: {epochs: 0}\n"
+    )
+    assert "3 things cannot be used" in said
+    assert "model: num_classes of a model come from the data" in said
+    assert "data.protocol: canvas and content must be whole numbers" in said
+    assert "fit: fit needs epochs >= 1" in said
+
+
+def test_later_options_may_mend_what_a_dataclass_would_refuse(capsys, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "data: {train: 60, validation: 20, test: 20}\nfit: {epochs: 2, schedule: steps}\n"
+    )
+    arguments = ["train", "--config", str(config), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "schedule='steps' needs milestones" in capsys.readouterr().err
+    assert main([*arguments, "--fit.milestones", "[1]"]) == 0
+
+
+def test_two_files_are_checked_as_they_add_up(capsys, tmp_path):
+    (tmp_path / "a.yaml").write_text("fit: {epochs: 0}\nseed: x\n")
+    (tmp_path / "b.yaml").write_text("fit: {epochs: 1}\nsede: 1\n")
+    files = [f"--config={tmp_path / name}.yaml" for name in "ab"]
+    assert main(["train", *files]) == 2
+    said = capsys.readouterr().err
+    assert "a.yaml, " in said
+    assert "b.yaml: 2 things cannot be used: seed must be of type int" in said
+    assert "sede is not known (did you mean seed?)" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fit: {epochs: 1\n", "is not YAML"),
+        ("- 1\n", "must hold options by name, such as 'seed: 1', got list"),
+        ("", "must hold options by name"),
+    ],
+)
+def test_files_that_are_no_configurations(refused, text, message):
+    assert message in refused(text)
+
+
+# Shorthands
+
+
+@pytest.fixture
+def photos(tmp_path):
+    from pictures import folder
+
+    return folder(tmp_path / "photos", 40)
+
+
+def settings(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+def test_a_folder_of_photos_needs_no_more_than_its_name_and_a_net_s(capsys, photos, tmp_path):
+    out = tmp_path / "run"
+    line = ["train", "--data", str(photos), "--model", "si_resnet20_cifar", "--fit.epochs", "1"]
+    assert main([*line, "--out", str(out)]) == 0
+    said = settings(out)
+    assert said["data"]["source"] == "folder"
+    assert said["data"]["root"] == str(photos)
+    assert (said["data"]["protocol"]["canvas"], said["data"]["protocol"]["content"]) == (32, 32)
+    assert said["data"]["size"] == 64
+    assert said["model"]["name"] == "si_resnet20_cifar"
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "shown on 32×32 pixels, what si_resnet20_cifar was made for" in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "sizes"),
+    [
+        (["--data.protocol.canvas", "20"], (20, 12)),
+        (["--data.protocol.content=9"], (28, 9)),
+        (["--config", "{config}"], (24, 10)),
+        ([], (28, 28)),  # what cnn_small was made for
+    ],
+)
+def test_sizes_that_are_said_stay(capsys, photos, tmp_path, more, sizes):
+    config = tmp_path / "config.yaml"
+    config.write_text("data: {protocol: {canvas: 24, content: 10}}\n")
+    more = [word.format(config=config) for word in more]
+    out = tmp_path / "run"
+    assert main(["train", f"--data={photos}", "--fit.epochs", "1", "--out", str(out), *more]) == 0
+    protocol = settings(out)["data"]["protocol"]
+    assert (protocol["canvas"], protocol["content"]) == sizes
+
+
+def test_a_stream_by_its_name(capsys, photos, tmp_path):
+    out = tmp_path / "run"
+    line = f"train --data stream_folder --data.root {photos} --data.workers 1 --fit.epochs 1 --out {out}"
+    assert main(line.split()) == 0
+    said = settings(out)["data"]
+    assert (said["source"], said["root"], said["protocol"]["canvas"]) == (
+        "stream_folder",
+        str(photos),
+        28,
+    )
+    assert (said["max_skipped"], said["size"]) == (0.01, 56)
+
+
+def test_names_of_data_sets_and_nets_with_other_options(capsys, tmp_path):
+    out = tmp_path / "run"
+    line = "--data digits --data.train 60 --data.validation 20 --data.test 20 --fit.epochs 1"
+    options = ["--model=si_cnn_small", "--model.options", "{scales: [0.5, 1]}"]
+    assert main(["train", *line.split(), *options, "--out", str(out)]) == 0
+    said = settings(out)
+    assert (said["data"]["source"], said["data"]["train"]) == ("digits", 60)
+    assert said["model"] == {"name": "si_cnn_small", "options": {"scales": [0.5, 1]}}
+    assert said["data"]["protocol"]["canvas"] == 28
+
+
+def test_options_in_yaml_still_work(capsys, tmp_path):
+    out = tmp_path / "run"
+    given = ["--data", "{train: 60, validation: 20, test: 20}", "--fit", "{epochs: 1}"]
+    assert main(["train", *given, "--out", str(out)]) == 0
+    assert settings(out)["data"]["train"] == 60
+    (tmp_path / "data.yaml").write_text("{train: 70, validation: 20, test: 20}\n")
+    given = ["--data", str(tmp_path / "data.yaml"), "--fit", "{epochs: 1}"]
+    assert main(["train", *given, "--out", str(tmp_path / "other")]) == 0
+    assert settings(tmp_path / "other")["data"]["train"] == 70
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--data nowhere", "--data takes a folder of images, or one of digits, .*got 'nowhere'"),
+        ("--data cifar11", "got 'cifar11', which is neither; make the folder, or mend the name"),
+        ("--model nothing", "no model is named 'nothing'"),
+        ("--data", "--data"),
+    ],
+)
+def test_what_is_neither(capsys, tmp_path, line, message):
+    import re
+
+    assert main(["train", "--out", str(tmp_path / "run"), *line.split()]) == 2
+    assert re.search(message, capsys.readouterr().err)

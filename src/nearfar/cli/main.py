@@ -15,6 +15,7 @@ COMMANDS = {
     "quickstart": "Train a plain net and its scale-aware twins on digits; see who holds where.",
     "train": "Train one net under one recipe.",
     "audit": "Measure how a trained net's accuracy changes with the size of things.",
+    "reproduce": "Run one of the papers' comparisons and set our figures beside theirs.",
     "count": "Count a network layer by layer: units, connections, weights, receptive fields.",
 }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from nearfar.auditing.plots import plot_curves, plot_winners
 from nearfar.auditing.report import Example, Report, figure_bytes, render_report
 from nearfar.data import DataSpec, ScaleData
 from nearfar.errors import InputError
+from nearfar.experiments.provenance import machine, today, versions
 from nearfar.layers import SIConv2d
 from nearfar.models import create_model
 from nearfar.progress import Progress, Step, silent
@@ -211,7 +210,7 @@ def _write_results(
         "schema": "nearfar.quickstart/1",
         "command": _command(seed, fast),
         "seed": seed,
-        "versions": {"nearfar": __version__, "torch": torch.__version__},
+        "versions": versions(),
         "source": audits["plain"].source,
         "test_images": len(audits["plain"].curve.labels),
         "recipe": {
@@ -239,8 +238,8 @@ def _write_results(
 def _write_timings(out: Path, batch: int, seconds: Mapping[str, float]) -> None:
     timings = {
         "schema": "nearfar.timings/1",
-        "machine": _machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "date": today(),
         "batch": batch,
         "seconds_per_batch": dict(seconds),
         "relative_to_plain": {name: s / seconds["plain"] for name, s in seconds.items()},
@@ -305,13 +304,13 @@ def _write_report(
         si_scales=first_si.scales,
         winner_means=_winner_means(models["si"], at_scale),
         examples=examples,
-        machine=_machine(),
+        machine=machine(),
         command=_command(seed, fast),
         made=(
             f"Data: scikit-learn's load_digits, real handwriting of 8×8 pixels (enlarging it adds no "
             f"detail), {shown.spec.train} images to train, {shown.spec.validation} to choose the "
             f"epoch, {len(labels)} to test. Seed {seed}, nearfar {__version__}, torch "
-            f"{torch.__version__}, {datetime.datetime.now(datetime.UTC).date().isoformat()}."
+            f"{torch.__version__}, {today()}."
         ),
     )
     write_atomically(out / "report.html", render_report(report))
@@ -342,7 +341,3 @@ def _on_strokes(model: torch.nn.Module, images: torch.Tensor) -> list[float]:
         ink = torch.nn.functional.adaptive_max_pool2d(images, winners.shape[-2:])[:, 0] > 0.5
         found.append(float(winners[ink].log2().nanmean().exp2()))
     return found
-
-
-def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, CPU"

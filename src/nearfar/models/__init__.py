@@ -4,6 +4,8 @@ from nearfar.models import (  # noqa: F401 (importing a family registers it)
     alexnet,
     cnn_small,
     densenet_cifar,
+    digit_cnn,
+    four_layer,
     googlenet,
     lenet,
     mlp,
@@ -16,7 +18,7 @@ from nearfar.models import (  # noqa: F401 (importing a family registers it)
 from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.fcn import FCN
 from nearfar.models.hierarchical import HierarchicalNet
-from nearfar.models.registry import create_model, list_models
+from nearfar.models.registry import create_model, input_size, list_models
 from nearfar.models.staged import StagedBackbone, StagedNet
 from nearfar.models.weights import load_weights
 from nearfar.models.wsms import WSMSNet
@@ -29,6 +31,7 @@ __all__ = [
     "StagedNet",
     "WSMSNet",
     "create_model",
+    "input_size",
     "list_models",
     "load_weights",
 ]

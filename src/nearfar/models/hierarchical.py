@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.registry import register
-from nearfar.pyramid import Pyramid, collapse, expand
+from nearfar.pyramid import Pyramid, collapse, expand, zoom
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["HierarchicalNet", "Vote", "hierarchical_cnn_small"]
@@ -34,6 +35,9 @@ class HierarchicalNet(nn.Module):
             spreads its share and is outvoted by one that is sure), ``mean`` (the product of their
             probabilities: every scale must agree), or ``max`` (the surest scale decides, class by
             class).
+        window: with it, every level is the middle of the image seen at its scale through a window of
+            so many pixels (:func:`nearfar.pyramid.zoom`): large scales then cost no more than small
+            ones, and see the middle only. Default: all of the image at every scale.
 
     Shape:
         ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
@@ -50,14 +54,21 @@ class HierarchicalNet(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, scales: ScaleSet = "octave", vote: Vote = "logsumexp"
+        self,
+        net: nn.Module,
+        scales: ScaleSet = "octave",
+        vote: Vote = "logsumexp",
+        window: int | None = None,
     ) -> None:
         super().__init__()
+        if window is not None and window < 1:
+            raise InputError(f"window must be at least 1 pixel, got {window}")
         if vote not in get_args(Vote):
             raise InputError(f"vote must be one of {', '.join(get_args(Vote))}, got {vote!r}")
         self.net = net
         self.scales = as_scales(scales)
         self.vote: Vote = vote
+        self.window = window
         self.num_classes = getattr(net, "num_classes", None)
 
     def get_classifier(self) -> nn.Module:
@@ -69,7 +80,7 @@ class HierarchicalNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Pyramid:
         """The net's features at every scale, where it has ``forward_features``."""
-        return pyramid.map(self.net.forward_features, expand(x, self.scales))  # type: ignore[arg-type]
+        return self._at_scales(self.net.forward_features, x)  # type: ignore[arg-type]
 
     def forward_head(self, x: Pyramid, pre_logits: bool = False) -> Tensor:
         """The vote over the scales; ``pre_logits``, or no classifier: the mean of what meets it."""
@@ -78,7 +89,7 @@ class HierarchicalNet(nn.Module):
         return collapse(heads, "mean") if flat else self._voted(heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        answers = pyramid.map(self.net, expand(x, self.scales))
+        answers = self._at_scales(self.net, x)
         if answers.levels[0].dim() != 2:
             raise InputError(
                 f"HierarchicalNet needs a classifier that answers [B, K], got "
@@ -87,11 +98,17 @@ class HierarchicalNet(nn.Module):
             )
         return collapse(answers, "mean") if self.num_classes == 0 else self._voted(answers)
 
+    def _at_scales(self, f: Callable[[Tensor], Tensor], x: Tensor) -> Pyramid:
+        if self.window is None:
+            return pyramid.map(f, expand(x, self.scales))
+        return pyramid.map(f, zoom(x, self.scales, self.window), as_one_batch=True)
+
     def _voted(self, answers: Pyramid) -> Tensor:
         return collapse(pyramid.map(lambda y: y.log_softmax(dim=-1), answers), self.vote)
 
     def extra_repr(self) -> str:
-        return f"scales={self.scales}, vote={self.vote!r}"
+        seen = "" if self.window is None else f", window={self.window}"
+        return f"scales={self.scales}, vote={self.vote!r}{seen}"
 
 
 @register((3, 28, 28), first_conv="net.stages.0.0", classifier="net.head.fc")

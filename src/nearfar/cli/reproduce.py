@@ -1,0 +1,51 @@
+"""``nearfar reproduce`` on the command line."""
+
+from __future__ import annotations
+
+from rich.table import Table as Grid
+
+from nearfar.cli.display import console, shown_progress
+from nearfar.cli.parsing import parse_call
+from nearfar.experiments.reproduce import ReproduceResult, reproduce
+
+EXAMPLES = """\
+  nearfar reproduce mnist-scale --fast
+  nearfar reproduce mnist-scale --jobs 2
+  nearfar reproduce weak-scales --now
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Parses, runs, shows."""
+    options = parse_call(reproduce, arguments, EXAMPLES, positional=True)
+    with shown_progress() as progress:
+        result = reproduce(**options, progress=progress)
+    _show(result, options["fast"])
+
+
+def _show(result: ReproduceResult, fast: bool) -> None:
+    table = result.table
+    grid = Grid(title=table.title)
+    grid.add_column("net", no_wrap=True)
+    for column in table.columns:
+        grid.add_column(column.title, justify="right")
+    for row in result.rows:
+        cells = []
+        for column in table.columns:
+            mean, std = row.mean(column), row.std(column)
+            ours = "" if mean is None else f"{mean:.{column.digits}f}"
+            cells.append(ours if std is None else f"{ours} ± {std:.{column.digits}f}")
+        grid.add_row(row.name, *cells)
+    console.print(grid)
+    if fast:
+        console.print("A smoke run: everything works, but these figures mean nothing.")
+    if result.left:
+        console.print(
+            f"{result.left} runs are still to come: the same command without --now trains them."
+        )
+    console.print(
+        f"\nNext:\n  read {result.out / 'table.md'} (the paper's figures beside ours)\n"
+        f"  look at {result.out / 'picture.png'}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,123 @@
+"""``nearfar reproduce TABLE``: a paper's comparison, run here, ours beside the paper's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nearfar.atomic import make_folder, write_atomically
+from nearfar.auditing.report import figure_bytes
+from nearfar.errors import InputError
+from nearfar.experiments.running import check_jobs, finished, run_all
+from nearfar.experiments.tables import TABLES
+from nearfar.experiments.tables.table import Row, Run, Table
+from nearfar.experiments.writing import Making, as_json, as_markdown
+from nearfar.progress import Progress, silent
+
+__all__ = ["ReproduceResult", "reproduce"]
+
+_FIGURES = "results.json"
+
+
+@dataclass(frozen=True)
+class ReproduceResult:
+    """What a comparison found and wrote.
+
+    Attributes:
+        table: which.
+        out: folder with ``results.json``, ``table.md`` and ``picture.png``.
+        rows: a net each.
+        left: runs that are still to come; above 0 only with ``now``.
+    """
+
+    table: Table
+    out: Path
+    rows: Sequence[Row]
+    left: int
+
+
+def reproduce(
+    table: str,
+    out: Path | str | None = None,
+    work: Path | str = Path("runs/reproduce"),
+    jobs: int = 1,
+    fast: bool = False,
+    now: bool = False,
+    progress: Progress = silent,
+) -> ReproduceResult:
+    """Runs one of the papers' comparisons and sets our figures beside the paper's.
+
+    The folder ``out`` gets ``results.json`` (every run's figures, recipes, machine and date),
+    ``table.md`` (means and standard deviations beside the paper's) and ``picture.png``, when all
+    runs are done. Each run is kept below ``work`` with its weights; an interrupted comparison goes on
+    where it stopped when started again, inside a run too.
+
+    Args:
+        table: which comparison: mnist-scale, invariance, relu-vs-tanh, tiny-imagenet, cifar or
+            weak-scales.
+        out: folder to write; default ``results/TABLE``, of a smoke run ``runs/smoke/TABLE``.
+        work: folder of the training runs; comparisons that share runs share them there.
+        jobs: training processes at a time, each with its share of the CPU threads.
+        fast: a smoke run of a minute or so with few images and one seed, which shows that
+            everything works, and nothing else.
+        now: train nothing; write the table from the runs that are finished.
+        progress: called after each epoch and each part of a measurement.
+
+    Raises:
+        InputError: no such table, missing data, or folders that hold something else.
+    """
+    chosen, runs = find_table(table, fast)
+    check_jobs(jobs)
+    work = Path(work) / "smoke" if fast else Path(work)
+    place = Path("runs/smoke" if fast else "results") / table if out is None else Path(out)
+    _check_place(place, table)
+    if now:
+        measured = [m for run in runs if (m := finished(chosen, run, work))]
+        if not measured:
+            raise InputError(
+                f"no run of {table} is finished in {work}; leave out --now to train them"
+            )
+    else:
+        measured = run_all(chosen, find_table, fast, work, jobs, progress)
+    rows = chosen.rows(measured)
+    left = len(runs) - len(measured)
+    command = f"nearfar reproduce {table}"
+    command += (f" --jobs {jobs}" if jobs > 1 else "") + (" --fast" if fast else "")
+    threads = max(1, torch.get_num_threads() // jobs)
+    made = Making(command, fast, left, threads)
+    make_folder(place)
+    figures = json.dumps(as_json(chosen, rows, made), indent=1) + "\n"
+    write_atomically(place / _FIGURES, figures)
+    write_atomically(place / "table.md", as_markdown(chosen, rows, made))
+    write_atomically(place / "picture.png", figure_bytes(chosen.picture(rows), "png"))
+    return ReproduceResult(chosen, place, rows, left)
+
+
+def find_table(name: str, fast: bool) -> tuple[Table, list[Run]]:
+    """A table and its runs.
+
+    Raises:
+        InputError: no such table.
+    """
+    if name not in TABLES:
+        raise InputError(f"no table is named {name!r}; there are {', '.join(TABLES)}")
+    return TABLES[name], TABLES[name].runs(fast)
+
+
+def _check_place(place: Path, table: str) -> None:
+    """Refuses a folder whose files are not this table's, before anything is trained."""
+    file = place / _FIGURES
+    if not place.is_dir() or not any(place.iterdir()):
+        return
+    try:
+        holds = json.loads(file.read_text(encoding="utf-8")).get("table")
+    except (OSError, ValueError, AttributeError):
+        holds = None
+    if holds != table:
+        raise InputError(
+            f"{place} is not empty and holds no results of {table}; choose another folder with --out"
+        )

@@ -1,0 +1,108 @@
+"""``mnist-scale``: plain, hierarchical and SI twins on digits of many sizes, and our best net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from nearfar.auditing import audit
+from nearfar.data import DataSpec, mnist_scale
+from nearfar.experiments.tables.pictures import plot_runs
+from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table
+from nearfar.progress import Progress
+from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
+
+__all__ = ["MNIST_SCALE", "twin_runs"]
+
+FOLDS = tuple(range(6))
+#: The twins of the paper's table, all under one budget.
+TWINS = {
+    "plain": ModelSpec("cnn_mnist_scale"),
+    "hierarchical": ModelSpec("hierarchical_mnist_scale"),
+    "SI": ModelSpec("si_mnist_scale"),
+}
+_FIT = FitSpec(epochs=6, batch_size=64, lr=0.005)
+
+_ERROR = Column("error", "test errors (%)")
+
+
+def twin_runs(fast: bool) -> list[Run]:
+    """The twins' runs on every fold."""
+    if fast:
+        few = {"train": 256, "validation": 100, "test": 500}
+        return [
+            _run(row, model, mnist_scale(0, normalize="standard", **few), FitSpec(epochs=1))
+            for row, model in TWINS.items()
+        ]
+    return [
+        _run(row, model, mnist_scale(fold, normalize="standard"), _FIT) for row, model in TWINS.items() for fold in FOLDS
+    ]
+
+
+#: Our best net, and how each row trains it.
+BEST = {
+    "ours": (ModelSpec("zoom_digit"), FitSpec(epochs=12, batch_size=64, lr=0.004), None),
+    "ours, scales augmented": (
+        ModelSpec("zoom_digit"),
+        FitSpec(epochs=16, batch_size=64, lr=0.004),
+        (0.8, 1.25),
+    ),
+}
+
+
+def best_runs(fast: bool) -> list[Run]:
+    """Our best net's runs on every fold."""
+    runs = []
+    for row, (model, fit, scales) in BEST.items():
+        for fold in FOLDS[:1] if fast else FOLDS:
+            few = {"train": 256, "validation": 100, "test": 500} if fast else {}
+            data = mnist_scale(fold, random_scale=scales, **few)
+            runs.append(_run(row, model, data, FitSpec(epochs=1) if fast else fit))
+    return runs
+
+
+def _run(row: str, model: ModelSpec, data: DataSpec, fit: FitSpec) -> Run:
+    place = "-".join(row.replace(",", "").lower().split())
+    recipe = Recipe(model, data.explicit(), fit, data.split_seed, TrainerSpec())
+    return Run(row, recipe, f"mnist-scale/{place}-{data.split_seed}")
+
+
+def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
+    curve = audit(trained.path, scales=(1.0,), progress=progress).curve
+    return {"error": 100 * (1 - curve.accuracy(1.0))}
+
+
+def _picture(rows: Sequence[Row]) -> Figure:
+    return plot_runs(
+        rows,
+        _ERROR,
+        "test errors (%) on 50,000 images",
+        "MNIST-Scale: a dot is a fold",
+        marks=[(1.68, "SESN"), (1.35, "DISCO, scale augmentation")],
+    )
+
+
+MNIST_SCALE = Table(
+    name="mnist-scale",
+    title="Digits of many sizes (MNIST-Scale): errors on six folds",
+    source="A. Akbari, Table III",
+    columns=[_ERROR],
+    runs=lambda fast: [*twin_runs(fast), *best_runs(fast)],
+    measure=_measure,
+    picture=_picture,
+    paper={
+        "plain": {"error": Printed(3.48, 0.23)},
+        "hierarchical": {"error": Printed(3.58, 0.17)},
+        "SI": {"error": Printed(3.17, 0.19)},
+    },
+    remarks=[
+        "The paper prints neither folds nor budget. Ours: the folds of `nearfar.data` (protocol of the later "
+        "publications), AdamW with one cycle, 6 epochs for the three twins, batches of 64, the epoch with "
+        "the smallest loss on the 2,000 validation images; no augmentation but where a row says so.",
+        "Lowest published means that we know of, on the same protocol: 1.70 % (InvarPDEs-Net, 28×28) and "
+        "1.68 % (SESN, 56×56) without scale augmentation; 1.42 % (SESN, 56×56) and 1.35 % (DISCO, 56×56) "
+        "with it.",
+    ],
+)

@@ -1,0 +1,156 @@
+"""What a table of a paper is made of: runs to train, what is measured of each, rows to print."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nearfar.errors import InputError
+from nearfar.progress import Progress
+from nearfar.training import Checkpoint, Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Column", "Measured", "Printed", "Row", "Run", "Table"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a table.
+
+    Attributes:
+        row: name of the row it belongs to.
+        recipe: model, data, budget and seed.
+        folder: where it is kept, below the folder of all tables' runs; tables that name the same
+            folder share the run.
+    """
+
+    row: str
+    recipe: Recipe
+    folder: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one run.
+
+    Attributes:
+        row, seed: which run.
+        values: figures by column.
+        parameters: of the net.
+        best_epoch: whose weights were kept.
+        seconds: training time, where the run was trained in one go.
+    """
+
+    row: str
+    seed: int
+    values: Mapping[str, Any]
+    parameters: int
+    best_epoch: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A paper's figure: mean, standard deviation where it prints one, and what it stands for."""
+
+    mean: float
+    std: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of every run.
+
+    Attributes:
+        key: its name in ``Measured.values``.
+        title: with its unit.
+        digits: after the point.
+        spread: whether runs differ by their seed alone, so that their standard deviation means
+            something.
+    """
+
+    key: str
+    title: str
+    digits: int = 2
+    spread: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: all runs of one net.
+
+    Attributes:
+        name: what it is called.
+        runs: in the seeds' order.
+        paper: the paper's figures by column.
+    """
+
+    name: str
+    runs: tuple[Measured, ...]
+    paper: Mapping[str, Printed]
+
+    def values(self, key: str) -> list[float]:
+        """A column's figures, of the runs that have one."""
+        return [float(run.values[key]) for run in self.runs if key in run.values]
+
+    def mean(self, column: Column) -> float | None:
+        """Over the runs; none where no run has the figure."""
+        values = self.values(column.key)
+        return statistics.fmean(values) if values else None
+
+    def std(self, column: Column) -> float | None:
+        """Sample standard deviation over the runs; none with a single run."""
+        values = self.values(column.key)
+        return statistics.stdev(values) if column.spread and len(values) > 1 else None
+
+    @property
+    def parameters(self) -> int:
+        """Of the net."""
+        return self.runs[0].parameters
+
+
+@dataclass(frozen=True)
+class Table:
+    """A comparison that ``nearfar reproduce`` runs.
+
+    Attributes:
+        name: on the command line.
+        title: what is compared, for a reader.
+        source: the paper and its table or figure.
+        columns: what is measured; the first is the row's ``mean`` and ``std``.
+        runs: all training runs; with true, those of a smoke run.
+        measure: a run and its trained net → values by column; slow parts report progress.
+        picture: rows → the picture.
+        paper: figures printed, by row and column.
+        remarks: how ours differs from the paper's setting, a sentence each.
+    """
+
+    name: str
+    title: str
+    source: str
+    columns: Sequence[Column]
+    runs: Callable[[bool], list[Run]]
+    measure: Callable[[Run, Checkpoint, Progress], dict[str, Any]]
+    picture: Callable[[Sequence[Row]], Figure]
+    paper: Mapping[str, Mapping[str, Printed]]
+    remarks: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        runs = self.runs(True)
+        unknown = set(self.paper) - {run.row for run in runs}
+        if unknown:
+            raise InputError(f"{self.name}: the paper's rows {sorted(unknown)} have no run")
+
+    def rows(self, measured: Sequence[Measured]) -> list[Row]:
+        """Measured runs by row, in the table's order; rows without a run are left out."""
+        order = list(dict.fromkeys(run.row for run in self.runs(False)))
+        return [
+            Row(name, tuple(mine), self.paper.get(name, {}))
+            for name in order
+            if (mine := sorted((m for m in measured if m.row == name), key=lambda m: m.seed))
+        ]

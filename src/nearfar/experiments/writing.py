@@ -1,0 +1,143 @@
+"""A table's figures as JSON for programs and Markdown for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nearfar.experiments.provenance import machine, today, versions
+from nearfar.experiments.tables.table import Column, Printed, Row, Table
+
+__all__ = ["Making", "as_json", "as_markdown"]
+
+_SCHEMA = "nearfar.table/1"
+
+
+@dataclass(frozen=True)
+class Making:
+    """How figures were made.
+
+    Attributes:
+        command: what was run.
+        fast: a smoke run, whose figures mean nothing.
+        left: how many runs are still to come.
+        threads: of each training process.
+    """
+
+    command: str
+    fast: bool
+    left: int
+    threads: int
+
+
+def as_json(table: Table, rows: Sequence[Row], made: Making) -> dict[str, Any]:
+    """Everything that was measured, every seed's run included.
+
+    Args:
+        table: which.
+        rows: its finished rows.
+        made: how.
+    """
+    return {
+        "schema": _SCHEMA,
+        "table": table.name,
+        "title": table.title,
+        "source": table.source,
+        "command": made.command,
+        "smoke_run": made.fast,
+        "runs_left": made.left,
+        "machine": machine(made.threads),
+        "date": today(),
+        "versions": versions(),
+        "columns": {column.key: column.title for column in table.columns},
+        "rows": [_row(table, row) for row in rows],
+        "remarks": list(table.remarks),
+    }
+
+
+def _row(table: Table, row: Row) -> dict[str, Any]:
+    first = table.columns[0]
+    recipe = next(run.recipe for run in table.runs(False) if run.row == row.name)
+    return {
+        "name": row.name,
+        "mean": row.mean(first),
+        "std": row.std(first),
+        "paper": _printed(row.paper.get(first.key)),
+        "parameters": row.parameters,
+        "columns": {
+            column.key: {
+                "mean": row.mean(column),
+                "std": row.std(column),
+                "paper": _printed(row.paper.get(column.key)),
+            }
+            for column in table.columns
+        },
+        "runs": [
+            {"seed": run.seed, "best_epoch": run.best_epoch, **run.values} for run in row.runs
+        ],
+        "recipe": {
+            key: value for key, value in recipe.as_dict().items() if key in ("model", "data", "fit")
+        },
+    }
+
+
+def _printed(figure: Printed | None) -> dict[str, Any] | None:
+    return None if figure is None else {"mean": figure.mean, "std": figure.std, "note": figure.note}
+
+
+def as_markdown(table: Table, rows: Sequence[Row], made: Making) -> str:
+    """The table as a reader wants it: ours beside the paper's."""
+    lines = [f"# {table.title}", ""]
+    if made.fast:
+        lines += ["**A smoke run: everything works, but these figures mean nothing.**", ""]
+    if made.left:
+        lines += [f"**{made.left} runs are still to come.**", ""]
+    heading, rule = ["net"], ["---"]
+    for column in table.columns:
+        printed = any(column.key in row.paper for row in rows)
+        heading += [column.title, "paper"] if printed else [column.title]
+        rule += ["---:", "---:"] if printed else ["---:"]
+    heading += ["runs", "parameters"]
+    rule += ["---:", "---:"]
+    lines += [_line(heading), _line(rule)]
+    for row in rows:
+        cells = [row.name]
+        for column in table.columns:
+            cells.append(_ours(row, column))
+            if any(column.key in other.paper for other in rows):
+                cells.append(_paper(row.paper.get(column.key), column))
+        lines.append(_line([*cells, str(len(row.runs)), f"{row.parameters:,}"]))
+    lines += ["", f"Paper: {table.source}. Ours: mean ± standard deviation over the runs.", ""]
+    lines += [f"- {remark}" for remark in table.remarks]
+    seeds = sorted({run.seed for row in rows for run in row.runs})
+    used = versions()
+    lines += [
+        "",
+        f"`{made.command}`; seeds {', '.join(map(str, seeds))}; {machine(made.threads)}; nearfar "
+        f"{used['nearfar']}, torch {used['torch']}; {today()}. Every run's figures and the recipes: "
+        f"`results.json`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _ours(row: Row, column: Column) -> str:
+    return _pair(row.mean(column), row.std(column), column.digits)
+
+
+def _paper(figure: Printed | None, column: Column) -> str:
+    if figure is None:
+        return ""
+    note = f" {figure.note}" if figure.note else ""
+    return _pair(figure.mean, figure.std, column.digits) + note
+
+
+def _pair(mean: float | None, std: float | None, digits: int) -> str:
+    if mean is None:
+        return ""
+    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nearfar.counting import count
     from nearfar.data import DataSpec, ScaleProtocol
     from nearfar.experiments.quickstart import quickstart
+    from nearfar.experiments.reproduce import reproduce
     from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint, train
 
 _LATER = {
@@ -41,6 +42,7 @@ _LATER = {
     "count": "nearfar.counting",
     "load_checkpoint": "nearfar.training",
     "quickstart": "nearfar.experiments.quickstart",
+    "reproduce": "nearfar.experiments.reproduce",
     "train": "nearfar.training",
 }
 
@@ -69,6 +71,7 @@ __all__ = [
     "load_weights",
     "pyramid",
     "quickstart",
+    "reproduce",
     "scales",
     "train",
 ]

@@ -2,6 +2,7 @@
 
 from nearfar.auditing.accuracy import ScaleCurve, wilson_interval
 from nearfar.auditing.cost import Cost, cost_of, time_batches
+from nearfar.auditing.invariance import invariance_scores
 from nearfar.auditing.measure import AuditResult, audit
 from nearfar.auditing.winners import winner_maps
 
@@ -11,6 +12,7 @@ __all__ = [
     "ScaleCurve",
     "audit",
     "cost_of",
+    "invariance_scores",
     "time_batches",
     "wilson_interval",
     "winner_maps",

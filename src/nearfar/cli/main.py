@@ -36,12 +36,14 @@ start here:
       the same net from a file that you can change
   nearfar audit --checkpoint runs/digits_si/weights.safetensors
       its accuracy from 0.3 to 2 times the size it was trained at
+  nearfar reproduce mnist-scale --fast
+      a smoke run of a paper's table; without --fast the table itself
   nearfar count resnet50
       what each layer puts out, reads, learns and sees
 
 'nearfar COMMAND --help' describes a command and its options.
 Every command is also a function: nearfar.quickstart(), nearfar.train(),
-nearfar.audit(), nearfar.count().
+nearfar.audit(), nearfar.reproduce(), nearfar.count().
 Exit status: 0 done, 1 a fault of nearfar, 2 something given cannot be used, 130 interrupted.
 """
 

@@ -13,7 +13,9 @@ from nearfar.pyramid import collapse, resample, zoom
 def test_a_level_is_the_middle_seen_at_its_scale():
     """A ramp tells where it was read: bicubic interpolation reproduces straight lines exactly."""
     rows, columns = torch.meshgrid(
-        torch.arange(20.0, dtype=torch.float64), torch.arange(30.0, dtype=torch.float64), indexing="ij"
+        torch.arange(20.0, dtype=torch.float64),
+        torch.arange(30.0, dtype=torch.float64),
+        indexing="ij",
     )
     ramp = (rows + 100 * columns).expand(1, 1, 20, 30)
     for scale in (1.0, 1.5, 2.0, 3.3):

@@ -24,9 +24,7 @@ def tiny(monkeypatch):
 
 def test_ours_stands_beside_the_paper_s(tiny, tmp_path):
     steps = []
-    result = reproduce(
-        "tiny", out=tmp_path / "out", work=tmp_path / "work", progress=steps.append
-    )
+    result = reproduce("tiny", out=tmp_path / "out", work=tmp_path / "work", progress=steps.append)
     assert {p.name for p in result.out.iterdir()} == {"results.json", "table.md", "picture.png"}
     found = json.loads((result.out / "results.json").read_text())
     plain, pyramid = found["rows"]
@@ -86,9 +84,7 @@ def test_it_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
 
 def test_several_processes_measure_the_same(tmp_path):
     steps = []
-    together = run_all(
-        tiny_table.TABLE, tiny_table.find, False, tmp_path / "two", 2, steps.append
-    )
+    together = run_all(tiny_table.TABLE, tiny_table.find, False, tmp_path / "two", 2, steps.append)
     alone = run_all(tiny_table.TABLE, tiny_table.find, False, tmp_path / "one", 1, silent)
     assert [(m.row, m.seed) for m in together] == [(m.row, m.seed) for m in alone]
     for two, one in zip(together, alone, strict=True):  # fewer threads may round otherwise
@@ -108,7 +104,9 @@ def test_bad_input_is_refused_before_anything_is_trained(tiny, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "mine.txt").write_text("keep me")
-    with pytest.raises(InputError, match="is not empty and holds no results of tiny; choose another"):
+    with pytest.raises(
+        InputError, match="is not empty and holds no results of tiny; choose another"
+    ):
         reproduce("tiny", out=other, work=tmp_path / "work")
     (other / "results.json").write_text('{"table": "cifar"}')
     with pytest.raises(InputError, match="holds no results of tiny"):

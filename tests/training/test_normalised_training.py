@@ -63,14 +63,14 @@ def test_augmented_training_repeats_bit_for_bit(trained, tmp_path):
 
 def test_lightning_tells_the_images_which_epoch_it_is(tmp_path, monkeypatch):
     seen = []
-    from nearfar.data import shown
+    from nearfar.data.augmentation import plan
 
-    def spy(count, pad, seed, epoch):
+    def spy(count, pad, seed, epoch, places):
         seen.append(epoch)
-        return drawn(count, pad, seed, epoch)
+        return drawn(count, pad, seed, epoch, places)
 
-    drawn = shown.draw_crop_flip
-    monkeypatch.setattr(shown, "draw_crop_flip", spy)
+    drawn = plan.draw_crop_flip
+    monkeypatch.setattr(plan, "draw_crop_flip", spy)
     train(ModelSpec("cnn_small"), DATA, FitSpec(epochs=3), out=tmp_path)
     assert seen == [0, 1, 2]
 

@@ -59,6 +59,8 @@ class EpochBatches(Sampler[Wanted]):
     def begin_at(self, epoch: int, batch: int) -> None:
         """Leaves out the batches of one epoch that were shown before a run was interrupted."""
         self._begin = (epoch, batch)
+        # Worker processes are given their first batches before Lightning sets the epoch.
+        self.epoch = epoch
 
     def order(self, epoch: int) -> list[int]:
         """The order of all images in an epoch."""

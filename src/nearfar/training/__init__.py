@@ -3,6 +3,7 @@
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nearfar.training.fit import train
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
+from nearfar.training.velocity import Velocity
 
 __all__ = [
     "Checkpoint",
@@ -10,6 +11,7 @@ __all__ = [
     "ModelSpec",
     "Recipe",
     "TrainerSpec",
+    "Velocity",
     "load_checkpoint",
     "save_checkpoint",
     "train",

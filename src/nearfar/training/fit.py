@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+import yaml
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.data import DataSpec, Normalised, ScaleData
+from nearfar.data.skipped import SKIPPED, listing_skipped
 from nearfar.errors import InputError
 from nearfar.models import create_model
-from nearfar.progress import Progress, Step, silent
+from nearfar.progress import Progress, silent
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record, save_checkpoint
 from nearfar.training.classifier import Classifier
+from nearfar.training.first_weights import draw_weights
+from nearfar.training.joint_norm import join_batch_norms
+from nearfar.training.keeper import Keeper
+from nearfar.training.lightning_run import make_trainer, run_trainer
+from nearfar.training.metrics_log import MetricsLog
+from nearfar.training.processes import Place, find_place, others
+from nearfar.training.run_state import Kept, read_best, read_last, sweep
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
 from nearfar.version import __version__
 
-__all__ = ["WEIGHTS", "train"]
+__all__ = ["WEIGHTS", "follow", "train"]
 
 #: Name of the weight file in a run's folder.
 WEIGHTS = "weights.safetensors"
+_HEAD = "# nearfar train --config config.yaml\n"
+#: How long processes beside the first wait for it to write the weights, in seconds.
+_PATIENCE = 600
 
 
 def train(
@@ -46,14 +55,16 @@ def train(
 ) -> Checkpoint:
     """Trains one network and keeps the weights of its best epoch.
 
-    The best epoch is the one with the smallest loss on the validation images; no test image is
-    looked at. The folder ``out`` gets ``weights.safetensors`` (weights and record),
-    ``config.yaml`` (what reproduces the run), ``metrics.csv`` (two rows an
-    epoch, training and validation) and ``checkpoints/`` (Lightning's best and last). The same
-    settings on the same machine with the same number of threads give the same weights, bit for bit.
+    The best epoch is the one with the smallest loss on the validation images (``fit.keep`` names
+    others); no test image is looked at. The folder ``out`` gets ``weights.safetensors`` (weights and
+    record), ``config.yaml`` (what reproduces the run), ``metrics.csv`` (two rows an epoch, training and
+    validation) and ``checkpoints/`` (the best epoch, and what an interrupted run goes on from). The same
+    settings on the same machine with the same number of threads give the same weights, bit for bit,
+    whether or not the run was interrupted.
 
     A folder that already holds a finished run of the same settings is left as it is and its
-    network returned. A folder that holds anything else is refused.
+    network returned. One that holds an unfinished run of the same settings is gone on with. A folder
+    that holds anything else is refused.
 
     Args:
         model: which network.
@@ -62,7 +73,7 @@ def train(
         trainer: on what to train.
         seed: of initial weights and the order of images.
         out: folder to write.
-        progress: called after each epoch.
+        progress: called after each epoch, in the first process.
 
     Returns:
         The trained network with its record.
@@ -73,19 +84,51 @@ def train(
     out = Path(out)
     check_seed(seed)
     recipe = Recipe(model, data.explicit(), fit, seed, trainer)
-    made_with = {"nearfar": __version__, "torch": torch.__version__}
+    versions = _versions()
     if (out / WEIGHTS).exists():
         try:
             record = read_record(out / WEIGHTS)
         except InputError as cause:
             raise InputError(f"{cause}; delete {out} to train it again") from cause
-        made_then = {key: record.get(key) for key in made_with}
-        if Recipe.from_dict(record["recipe"]) == recipe and made_then == made_with:
+        made_then = {key: record.get(key) for key in versions}
+        if Recipe.from_dict(record["recipe"]) == recipe and made_then == versions:
             return load_checkpoint(out / WEIGHTS)
-    config = f"# nearfar train --config config.yaml\n{recipe.as_yaml()}"
-    _claim(out, config)
+    place = find_place(trainer, _devices(trainer))
+    if trainer.strategy == "fsdp" and fit.ema is not None:
+        raise InputError(
+            f"ema={fit.ema} cannot follow weights that strategy='fsdp' shares out; leave ema out, or take "
+            f"strategy='ddp'"
+        )
+    if place.rank == 0:
+        _claim(out, recipe)
+    with _reproducible(recipe), others(place, recipe, out):
+        return _train(recipe, out, place, progress)
+
+
+def follow(recipe: Recipe, out: Path, place: Place) -> None:
+    """Trains along in a process beside the first, which writes.
+
+    Args:
+        recipe: the run's.
+        out: its folder, which the first process has claimed.
+        place: which process this is.
+    """
     with _reproducible(recipe):
-        return _train(recipe, out, made_with, progress)
+        _train(recipe, out, place, silent)
+
+
+def _versions() -> dict[str, str]:
+    # Plain strings: a checkpoint of tensors and plain data can hold them.
+    return {"nearfar": __version__, "torch": str(torch.__version__)}
+
+
+def _devices(spec: TrainerSpec) -> int:
+    """How many devices of this machine the settings mean, and so how many processes."""
+    if isinstance(spec.devices, int) and spec.devices > 0:
+        return spec.devices
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it has to say it says when it trains
+        return int(make_trainer(spec, logger=False, enable_checkpointing=False).num_devices)
 
 
 def check_seed(seed: int) -> None:
@@ -98,28 +141,42 @@ def check_seed(seed: int) -> None:
         raise InputError(f"seed must be from 0 to {2**32 - 1}, got {seed}")
 
 
-def _claim(out: Path, config: str) -> None:
+def _claim(out: Path, recipe: Recipe) -> None:
     """Makes ``out`` this run's folder: new, empty, or left by an interrupted run of these settings."""
     marker = out / "config.yaml"
     if out.is_dir() and any(out.iterdir()):
-        mine = marker.is_file() and marker.read_bytes() == config.encode()
+        # Of what was refused before it trained there is nothing but these two.
+        begun = {path.name for path in out.iterdir()} - {marker.name, SKIPPED}
+        mine = _asks_for(marker, recipe) or (not begun and _is_ours(marker))
         if not mine or (out / WEIGHTS).exists():
             raise InputError(
                 f"{out} is not empty and holds no unfinished run of these settings; choose another "
                 f"folder with --out, or move that one away"
             )
+        sweep(out)
     make_folder(out)
-    write_atomically(marker, config)
+    write_atomically(marker, f"{_HEAD}{recipe.as_yaml()}")
 
 
-def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progress) -> Checkpoint:
-    images = ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
-    network = create_model(
-        recipe.model.name,
-        num_classes=len(images.class_names),
-        in_chans=images.in_chans,
-        **recipe.model.options,
+def _is_ours(config: Path) -> bool:
+    return config.is_file() and config.read_bytes().startswith(_HEAD.encode())
+
+
+def _asks_for(config: Path, recipe: Recipe) -> bool:
+    """Whether a configuration, of this or an older nearfar, is of these settings."""
+    try:
+        return Recipe.from_dict(yaml.safe_load(config.read_text(encoding="utf-8"))) == recipe
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, InputError):
+        return False
+
+
+def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Checkpoint:
+    images = listing_skipped(
+        lambda: ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed), out
     )
+    _check_batches(images, place)
+    network = _network(recipe, images)
+    draw_weights(network, recipe.fit.init)
     _try(network, images, recipe)
     # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
     for tensor in (*network.parameters(), *network.buffers()):
@@ -127,84 +184,110 @@ def _train(recipe: Recipe, out: Path, made_with: dict[str, str], progress: Progr
         # leaves filters of one channel as they are: another layout rounds otherwise.
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    if place.world > 1:
+        join_batch_norms(network)
     figures = images.normalisation()
     taught = network if figures is None else Normalised(network, figures)
-    classifier = Classifier(taught, recipe.fit, len(images.class_names))
-    best = _fit(classifier, images, recipe, out, progress)
+    classifier = Classifier(taught, recipe.fit, len(images.class_names), recipe.seed)
+    if recipe.trainer.compile:
+        taught.compile()  # in place: names of weights stay what they are
+    kept = _fit(classifier, images, recipe, out, place, progress)
+    if place.rank:
+        return _await(out)
     save_checkpoint(
         out / WEIGHTS,
-        network,
+        _finished(recipe, images, out, kept),
         {
             "recipe": recipe.as_dict(),
             "in_chans": images.in_chans,
             "class_names": list(images.class_names),
             "normalisation": None if figures is None else dataclasses.asdict(figures),
-            **made_with,
-            **best,
+            "colours": None if (c := images.colours()) is None else dataclasses.asdict(c),
+            **_versions(),
+            "best_epoch": kept.epoch + 1,
+            "validation_loss": kept.loss,
+            "validation_accuracy": kept.accuracy,
         },
     )
     return load_checkpoint(out / WEIGHTS)
 
 
-def _fit(
-    classifier: Classifier, images: ScaleData, recipe: Recipe, out: Path, progress: Progress
-) -> dict[str, Any]:
-    """Trains, brings the best epoch's weights back, and says which epoch that was."""
-    keep = ModelCheckpoint(
-        dirpath=out / "checkpoints",
-        filename="best",
-        monitor="validation/loss",
-        save_last=True,
-        enable_version_counter=False,
+def _network(recipe: Recipe, images: ScaleData) -> nn.Module:
+    return create_model(
+        recipe.model.name,
+        num_classes=len(images.class_names),
+        in_chans=images.in_chans,
+        **recipe.model.options,
     )
-    watch = _Watch(recipe, progress)
-    spec = recipe.trainer
-    with warnings.catch_warnings():
-        # In-memory batches need no worker processes.
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        # What an interrupted run left is written over.
-        warnings.filterwarnings("ignore", message=".*exists and is not empty")
-        # Lightning's own use of a deprecated corner of torch.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-        trainer = _trainer(
-            accelerator=spec.accelerator,
-            devices=spec.devices,
-            num_nodes=spec.num_nodes,
-            strategy=spec.strategy,
-            precision=spec.precision,
-            max_epochs=recipe.fit.epochs,
-            callbacks=[keep, watch],
-            logger=CSVLogger(out, name="", version=""),
-            log_every_n_steps=1,
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        try:
-            trainer.fit(classifier, datamodule=images)
-        except SystemExit as stop:  # how Lightning passes an interruption on
-            raise KeyboardInterrupt from stop
-    if watch.best_epoch < 0:
+
+
+def _finished(recipe: Recipe, images: ScaleData, out: Path, kept: Kept) -> nn.Module:
+    """A fresh network, untouched by compiling, joining or sharing out, with the kept weights."""
+    best = read_best(out)
+    assert best is not None
+    assert best[0] == kept
+    network = _network(recipe, images)
+    network.load_state_dict(best[1])
+    return network
+
+
+def _await(out: Path) -> Checkpoint:
+    """The network that the first process writes."""
+    waited = time.monotonic()
+    while not (out / WEIGHTS).exists():
+        if time.monotonic() - waited > _PATIENCE:
+            raise InputError(
+                f"{out / WEIGHTS}, which the first process writes, did not appear; put {out} on a disk "
+                f"that all machines share"
+            )
+        time.sleep(0.05)
+    return load_checkpoint(out / WEIGHTS)
+
+
+def _check_batches(images: ScaleData, place: Place) -> None:
+    """Refuses batches too small to be shared out."""
+    count = len(images.indices["train"])
+    smallest = count % images.batch_size or images.batch_size
+    if (smallest + 1) // 2 < place.world:
         raise InputError(
-            f"the loss of {recipe.model.name} was not a finite number in any epoch: training "
+            f"{place.world} processes share a batch in pairs of images, but the last of {count} training "
+            f"images in batches of {images.batch_size} has {smallest}; choose another fit.batch_size or "
+            f"data.train"
+        )
+
+
+def _fit(
+    classifier: Classifier,
+    images: ScaleData,
+    recipe: Recipe,
+    out: Path,
+    place: Place,
+    progress: Progress,
+) -> Kept:
+    """Trains, or goes on with it, and says which epoch was kept."""
+    state = read_last(out, _versions())
+    rows = MetricsLog(out / "metrics.csv", [] if state is None else state["rows"])
+    keeper = Keeper(recipe, out, rows, state, _versions(), progress)
+    if state is not None:
+        classifier.load_state_dict(state["module"])
+        images.begin_at(state["epoch"], state["batch"])
+    if state is None or state["epoch"] < recipe.fit.epochs:
+        loggers: list[Logger] = [rows]
+        if recipe.trainer.tensorboard:
+            steps = 0 if state is None else state["steps"]
+            # What was logged after the state was written is logged again.
+            loggers.append(TensorBoardLogger(out, "tensorboard", "", purge_step=steps))
+        place.meet()
+        run_trainer(classifier, images, recipe, out, place, keeper, loggers)
+    if keeper.kept.epoch < 0 or (
+        recipe.fit.keep == "last" and keeper.kept.epoch + 1 < recipe.fit.epochs
+    ):
+        when = "in any epoch" if keeper.kept.epoch < 0 else "in the last epoch"
+        raise InputError(
+            f"the loss of {recipe.model.name} was not a finite number {when}: training "
             f"diverged; lower fit.lr (now {recipe.fit.lr})"
         )
-    state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)
-    classifier.load_state_dict(state["state_dict"])
-    classifier.to("cpu")
-    return {
-        "best_epoch": watch.best_epoch + 1,
-        "validation_loss": watch.best_loss,
-        "validation_accuracy": watch.accuracy_then,
-    }
-
-
-def _trainer(**settings: Any) -> L.Trainer:
-    try:
-        return L.Trainer(**settings)
-    except (MisconfigurationException, ValueError, TypeError) as cause:
-        given = {k: settings[k] for k in TrainerSpec.__dataclass_fields__}
-        raise InputError(f"these trainer settings cannot be used: {cause} (got {given})") from cause
+    return keeper.kept
 
 
 def _try(network: torch.nn.Module, images: ScaleData, recipe: Recipe) -> None:
@@ -242,29 +325,3 @@ def _reproducible(recipe: Recipe) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(before)
-
-
-class _Watch(Callback):
-    """Reports each epoch, and remembers the best one's figures."""
-
-    def __init__(self, recipe: Recipe, progress: Progress) -> None:
-        self.recipe = recipe
-        self.progress = progress
-        self.best_epoch = -1
-        self.best_loss = math.inf
-        self.accuracy_then = 0.0
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["validation/loss"])
-        accuracy = float(trainer.callback_metrics["validation/accuracy"])
-        if loss < self.best_loss:
-            self.best_epoch, self.best_loss = trainer.current_epoch, loss
-            self.accuracy_then = accuracy
-        self.progress(
-            Step(
-                f"training {self.recipe.model.name}",
-                trainer.current_epoch + 1,
-                self.recipe.fit.epochs,
-                f"validation {accuracy:.1%}",
-            )
-        )

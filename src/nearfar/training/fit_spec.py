@@ -11,6 +11,8 @@ from nearfar.errors import InputError
 __all__ = ["FitSpec"]
 
 Schedule = Literal["onecycle", "constant", "steps", "plateau", "cosine"]
+Init = Literal["default", "he", "normal"]
+Keep = Literal["best", "accuracy", "last"]
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,12 @@ class FitSpec:
 
     Args:
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images a step, over all processes.
         lr: learning rate (with ``onecycle``: its peak).
         weight_decay: decay of all weights but biases and norms.
-        optimizer: any name that ``timm.optim`` knows. There ``momentum`` is SGD with momentum as the
-            papers have it, and ``sgd`` is SGD with Nesterov's.
+        optimizer: any name that ``timm.optim`` knows. There ``momentum`` is SGD with momentum, and
+            ``sgd`` is SGD with Nesterov's. Or ``velocity``: SGD with momentum as the papers write it,
+            which differs from ``momentum`` where the rate changes (:class:`~nearfar.training.Velocity`).
         schedule: the rate over time. ``onecycle``: rise over the first 30 % of the steps, then fall to
             zero. ``constant``. ``steps``: times ``factor`` after each of ``milestones``. ``plateau``:
             times ``factor`` when the validation error has stopped falling. ``cosine``: from ``lr``
@@ -38,6 +41,22 @@ class FitSpec:
         warmup_epochs: first epochs, which are trained at ``warmup_lr``; ``milestones`` count them in,
             ``cosine`` begins after them. Not with ``onecycle``, which has its own.
         warmup_lr: the constant rate of the first epochs; needed with ``warmup_epochs``, and only there.
+        accumulate: how many batches make one update of the weights: the update of a batch that many
+            times as large, in the memory of one. Batch norm still sees each batch alone.
+        ema: decay d, between 0 and 1, of a running mean of the weights (and batch norm's figures), ``mean ←
+            d · mean + (1 − d) · weights`` after each update, from the first weights on. The mean is
+            what is validated and kept. Default: none.
+        clip: gradients whose norm over all weights is above this are scaled down to it. Default: none.
+        mixup: α > 0 mixes each batch with its reverse, images and labels, in shares drawn from
+            Beta(α, α) (H. Zhang et al. 2018). With ``cutmix`` too, each batch gets one of the two by the
+            toss of a coin. Default 0: none.
+        cutmix: α > 0 pastes a rectangle out of the reversed batch instead (S. Yun et al. 2019).
+        label_smoothing: share of the label that is spread evenly over all classes, from 0 to below 1.
+        init: first weights of convolutions and dense layers. ``default``: the network's own. ``he``:
+            N(0, 2 / fan-in), also called MSR (K. He et al. 2015, eq. 10). ``normal``: N(0, 0.01²) (A.
+            Krizhevsky et al. 2012, section 5). Biases 0 with both.
+        keep: whose weights are kept. ``best``: of the epoch with the smallest validation loss.
+            ``accuracy``: with the highest validation accuracy, the first of equals. ``last``: of the last.
 
     Raises:
         InputError: a number out of range, or an argument without effect.
@@ -56,12 +75,21 @@ class FitSpec:
     patience: int | None = None
     warmup_epochs: int = 0
     warmup_lr: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
+    clip: float | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+    init: Init = "default"
+    keep: Keep = "best"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        if self.schedule not in get_args(Schedule):
-            known = ", ".join(repr(name) for name in get_args(Schedule))
-            raise InputError(f"schedule must be one of {known}, got {self.schedule!r}")
+        for name, words in (("schedule", Schedule), ("init", Init), ("keep", Keep)):
+            if getattr(self, name) not in get_args(words):
+                known = ", ".join(repr(word) for word in get_args(words))
+                raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         whole = all(isinstance(n, int) and n >= 1 for n in (self.epochs, self.batch_size))
         if not whole or not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise InputError(
@@ -73,9 +101,28 @@ class FitSpec:
             raise InputError(f"momentum must be from 0 to below 1, got {self.momentum}")
         if self.decay_all and not self.weight_decay:
             raise InputError("decay_all has no effect with weight_decay=0; leave it out")
+        self._check_updates()
         self._check_warmup()
         self._check_milestones()
         self._check_falls()
+
+    def _check_updates(self) -> None:
+        if not isinstance(self.accumulate, int) or self.accumulate < 1:
+            raise InputError(f"accumulate must be at least 1 batch, got {self.accumulate}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(
+                f"ema is a decay between 0 and 1, such as 0.999, got {self.ema}; leave it out for none"
+            )
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise InputError(f"clip is a norm above 0, got {self.clip}; leave it out for none")
+        if not (0 <= self.mixup < math.inf and 0 <= self.cutmix < math.inf):
+            raise InputError(
+                f"mixup and cutmix are at least 0, got mixup={self.mixup}, cutmix={self.cutmix}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(
+                f"label_smoothing must be from 0 to below 1, got {self.label_smoothing}"
+            )
 
     def _check_warmup(self) -> None:
         if self.warmup_epochs == 0 and self.warmup_lr is None:

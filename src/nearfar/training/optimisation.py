@@ -8,6 +8,7 @@ from timm.optim import (  # type: ignore[attr-defined]
     create_optimizer_v2,
     get_optimizer_info,
     list_optimizers,
+    param_groups_weight_decay,
 )
 from torch import nn
 from torch.optim import Optimizer
@@ -23,6 +24,7 @@ from torch.optim.lr_scheduler import (
 
 from nearfar.errors import InputError
 from nearfar.training.fit_spec import FitSpec
+from nearfar.training.velocity import Velocity
 
 __all__ = ["check_optimizer", "make_optimizer", "make_schedules"]
 
@@ -36,9 +38,12 @@ def check_optimizer(fit: FitSpec) -> None:
     Raises:
         InputError: a name that timm does not know, or a momentum for an optimiser without one.
     """
+    if fit.optimizer == "velocity":
+        return
     if fit.optimizer not in list_optimizers():
         raise InputError(
-            f"no optimizer is named {fit.optimizer!r}; timm.optim.list_optimizers() lists them"
+            f"no optimizer is named {fit.optimizer!r}; timm.optim.list_optimizers() lists them, and "
+            f"'velocity' is one more"
         )
     if fit.momentum is not None and not get_optimizer_info(fit.optimizer).has_momentum:
         raise InputError(
@@ -48,12 +53,16 @@ def check_optimizer(fit: FitSpec) -> None:
 
 
 def make_optimizer(model: nn.Module, fit: FitSpec) -> Optimizer:
-    """timm's optimiser of that name.
+    """timm's optimiser of that name, or :class:`Velocity`.
 
     Raises:
         InputError: the optimiser refuses the settings.
     """
     own: dict[str, Any] = {} if fit.momentum is None else {"momentum": fit.momentum}
+    if fit.optimizer == "velocity":
+        some = param_groups_weight_decay(model, fit.weight_decay)
+        weights = model.parameters() if fit.decay_all else some
+        return Velocity(weights, lr=fit.lr, weight_decay=fit.weight_decay, **own)
     try:
         made: Optimizer = create_optimizer_v2(
             model,

@@ -13,6 +13,7 @@ import yaml
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training.fit_spec import FitSpec
+from nearfar.training.trainer_spec import TrainerSpec
 
 __all__ = ["FitSpec", "ModelSpec", "Recipe", "TrainerSpec"]
 
@@ -37,25 +38,6 @@ class ModelSpec:
                 f"{' and '.join(sorted(taken))} of a model come from the data; leave them out of its options"
             )
         object.__setattr__(self, "options", _plain(self.options))
-
-
-@dataclass(frozen=True)
-class TrainerSpec:
-    """On what to train; handed to ``lightning.Trainer`` as it is.
-
-    Args:
-        accelerator: ``auto``, ``cpu``, ``gpu``, …
-        devices: how many devices, or ``auto``.
-        num_nodes: how many machines.
-        strategy: ``auto``, ``ddp``, ``fsdp``, …
-        precision: ``32-true``, ``bf16-mixed``, …
-    """
-
-    accelerator: str = "cpu"
-    devices: int | str = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ def twin_runs(fast: bool) -> list[Run]:
             for row, model in TWINS.items()
         ]
     return [
-        _run(row, model, mnist_scale(fold, normalize="standard"), _FIT) for row, model in TWINS.items() for fold in FOLDS
+        _run(row, model, mnist_scale(fold, normalize="standard"), _FIT)
+        for row, model in TWINS.items()
+        for fold in FOLDS
     ]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import struct
 
@@ -8,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from nearfar.data import DataSpec, ScaleProtocol
+from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.progress import Step
@@ -34,8 +35,6 @@ def test_it_learns_and_reports(run, tmp_path):
         ("training cnn_small", 2, 2),
     ]
     untrained = nn.functional.cross_entropy
-    from nearfar.data import ScaleData
-
     data = ScaleData(DATA)
     torch.manual_seed(1)
     fresh = create_model("cnn_small", in_chans=1)
@@ -103,6 +102,21 @@ def test_what_an_interrupted_run_left_does_not_stop_the_next(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step\n0,1\n")
     trained = train(ModelSpec("cnn_small"), DATA, FitSpec(epochs=1), out=tmp_path)
     assert trained.record["best_epoch"] == 1
+
+
+def test_training_accuracy_is_what_was_met_in_training(tmp_path):
+    """At a rate that changes nothing it is that of the first weights, on batches of two sizes."""
+    fit = FitSpec(epochs=1, batch_size=50, lr=1e-30, optimizer="sgd", schedule="constant")
+    train(ModelSpec("cnn_small"), DATA, fit, seed=3, out=tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        (logged,) = [row["train/accuracy"] for row in csv.DictReader(file) if row["train/accuracy"]]
+    torch.manual_seed(3)
+    fresh = create_model("cnn_small", in_chans=1)
+    data = ScaleData(DATA)
+    with torch.no_grad():
+        right = fresh(data.images("train", 1.0)).argmax(1) == data.labels("train")
+    assert 0 < float(right.float().mean()) < 1
+    assert float(logged) == pytest.approx(float(right.float().mean()), abs=1e-6)
 
 
 def test_divergence_is_said(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.training import train
@@ -20,6 +22,8 @@ def run(arguments: list[str]) -> None:
     options = parse_call(train, arguments, EXAMPLES)
     with shown_progress() as progress:
         trained = train(**options, progress=progress)
+    if getattr(rank_zero_only, "rank", 0):  # under torchrun and Slurm the first process speaks for all
+        return
     record = trained.record
     console.print(
         f"{trained.recipe.model.name}: best epoch {record['best_epoch']} of "

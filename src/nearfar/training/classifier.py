@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from nearfar.data import Normalised, ScaleData
 from nearfar.training.fit_spec import FitSpec
-from nearfar.training.mean_loss import MeanLoss
+from nearfar.training.image_mean import ImageMean
 from nearfar.training.mixing import Mixing
 from nearfar.training.optimisation import check_optimizer, make_optimizer, make_schedules
 from nearfar.training.randomness import seed_step
@@ -27,7 +27,8 @@ __all__ = ["Classifier"]
 class Classifier(L.LightningModule):
     """Cross-entropy training of any ``[B, C, H, W]`` → ``[B, K]`` network.
 
-    Logs each epoch ``train/loss`` and ``train/lr``, the learning rate it began with, and
+    Logs each epoch ``train/loss`` and, unless images are mixed, ``train/accuracy``, both as met in
+    training, ``train/lr``, the learning rate it began with, and
     ``validation/loss`` and ``validation/accuracy``. Every step draws its random numbers from
     the seed, the epoch and the batch alone.
 
@@ -49,13 +50,15 @@ class Classifier(L.LightningModule):
         self.seed = seed
         self.mixing = Mixing(fit, num_classes)
         self.mean = None if fit.ema is None else RunningMean(model, fit.ema)
-        self.train_loss = MeanLoss()
-        self.validation_loss = MeanLoss()
+        self.train_loss = ImageMean()
+        self.train_accuracy = ImageMean()
+        self.validation_loss = ImageMean()
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.rate = 0.0
 
     def on_train_epoch_start(self) -> None:
         self.train_loss.reset()
+        self.train_accuracy.reset()
         self.rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -63,13 +66,19 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, answers = self.mixing.mix(*batch)
-        loss = self.mixing.loss(self.model(images), answers)
+        logits = self.model(images)
+        loss = self.mixing.loss(logits, answers)
         self.train_loss.update(loss, len(answers))
+        if answers.dim() == 1:  # mixed images have no one right answer
+            right = (logits.detach().argmax(1) == answers).float().mean()
+            self.train_accuracy.update(right, len(answers))
         return loss * self._share(len(answers), batch_idx)
 
     def on_train_epoch_end(self) -> None:
         self.log("train/lr", self.rate, sync_dist=True)  # which is the same everywhere
         self.log("train/loss", self.train_loss)
+        if not self.mixing.mixup:
+            self.log("train/accuracy", self.train_accuracy)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch

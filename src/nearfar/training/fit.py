@@ -171,9 +171,10 @@ def _asks_for(config: Path, recipe: Recipe) -> bool:
 
 
 def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Checkpoint:
-    images = listing_skipped(
-        lambda: ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed), out
-    )
+    def load() -> ScaleData:
+        return ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
+
+    images = load() if place.rank else listing_skipped(load, out)
     _check_batches(images, place)
     network = _network(recipe, images)
     draw_weights(network, recipe.fit.init)

@@ -15,11 +15,15 @@ from torch import Tensor, distributed
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step
 from nearfar.training.classifier import Classifier
+from nearfar.training.image_mean import ImageMean
 from nearfar.training.metrics_log import MetricsLog
 from nearfar.training.run_state import Kept, best_path, last_path, write_state
 from nearfar.training.specs import Recipe
 
 __all__ = ["Keeper"]
+
+#: What the classifier has gathered of an epoch under way.
+_MEANS = ("train_loss", "train_accuracy")
 
 
 class Keeper(Callback):
@@ -69,9 +73,11 @@ class Keeper(Callback):
         trainer.precision_plugin.load_state_dict(self.state["precision"])
         pl_module.rate = self.state["rate"]
         # Each process goes on with its own sum: in another order they would round otherwise.
-        loss, mine = pl_module.train_loss, trainer.global_rank
-        loss.total = self.state["loss"][mine].to(loss.total)
-        loss.images = self.state["images"][mine].to(loss.images)
+        mine = trainer.global_rank
+        for name in _MEANS:
+            mean = getattr(pl_module, name)
+            mean.total = self.state[name]["total"][mine].to(mean.total)
+            mean.images = self.state[name]["images"][mine].to(mean.images)
         _place(trainer, self.state["epoch"], self.state["batch"], self.state["steps"])
         self.state = None  # its tensors are no longer needed
 
@@ -147,14 +153,17 @@ class Keeper(Callback):
             "schedules": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
             "precision": trainer.precision_plugin.state_dict(),
             "rate": module.rate,
-            "loss": _of_all(trainer, module.train_loss.total),
-            "images": _of_all(trainer, module.train_loss.images),
+            **{name: _sums(trainer, getattr(module, name)) for name in _MEANS},
             "kept": asdict(self.kept),
             "rows": self.rows.rows,
             "versions": self.versions,
         }
         if trainer.is_global_zero:
             write_state(last_path(self.folder), state)
+
+
+def _sums(trainer: L.Trainer, mean: ImageMean) -> dict[str, Tensor]:
+    return {"total": _of_all(trainer, mean.total), "images": _of_all(trainer, mean.images)}
 
 
 def _of_all(trainer: L.Trainer, figure: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ __all__ = ["Kept", "best_path", "last_path", "read_best", "read_last", "sweep", 
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The mean loss over the images of an epoch, over all processes."""
+"""A mean over the images of an epoch, over all processes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["MeanLoss"]
+__all__ = ["ImageMean"]
 
 
-class MeanLoss(Metric):
-    """Sum of losses over number of images; both are summed over processes before dividing.
+class ImageMean(Metric):
+    """Sum of a figure over number of images; both are summed over processes before dividing.
 
     torchmetrics' own ``MeanMetric`` either drops losses that are not numbers or ignores the weights.
     """
@@ -24,7 +24,7 @@ class MeanLoss(Metric):
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, mean: Tensor, images: int) -> None:
-        """Adds a batch: the mean loss of so many images."""
+        """Adds a batch: its mean over so many images."""
         self.total = self.total + mean.detach().to(self.total) * images
         self.images = self.images + images
 

@@ -69,3 +69,31 @@ def test_snippets_of_the_docs_run(page, pytestconfig):
     assert snippets
     for snippet in snippets:
         exec(compile(snippet, page, "exec"), {})
+
+
+def test_the_page_of_tables_is_what_was_reproduced(pytestconfig):
+    from benchmarks.tables_page import page
+
+    from nearfar.experiments.tables import TABLES
+
+    root = pytestconfig.rootpath
+    text = (root / "docs/tables.md").read_text()
+    assert page(text) == text
+    for name, table in TABLES.items():
+        place = root / "results" / name
+        if not place.is_dir():
+            continue
+        assert {p.name for p in place.iterdir()} == {"results.json", "table.md", "picture.png"}
+        picture = (place / "picture.png").read_bytes()
+        assert (root / "docs/tables" / f"{name}.png").read_bytes() == picture
+        found = json.loads((place / "results.json").read_text())
+        assert found["schema"] == "nearfar.table/1"
+        assert not found["smoke_run"]
+        quoted = (place / "table.md").read_text()
+        for row in found["rows"]:
+            assert {"name", "mean", "std", "runs", "paper", "parameters"} <= row.keys()
+            first = found["columns"]
+            values = [run[next(iter(first))] for run in row["runs"]]
+            assert row["mean"] == pytest.approx(sum(values) / len(values))
+            digits = table.columns[0].digits
+            assert f"| {row['name']} | {row['mean']:.{digits}f}" in quoted

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Progress", "Step", "silent"]
+__all__ = ["Progress", "Step", "quiet_lightning", "silent"]
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,9 @@ Progress = Callable[[Step], None]
 
 def silent(step: Step) -> None:
     """Shows nothing."""
+
+
+def quiet_lightning() -> None:
+    """Keeps Lightning from reporting its set-up: where progress is shown, that is the report."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)

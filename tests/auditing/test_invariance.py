@@ -6,6 +6,7 @@ from torch import nn
 
 from nearfar.auditing.invariance import invariance_scores
 from nearfar.errors import InputError
+from nearfar.models import HierarchicalNet
 
 IMAGES = torch.rand(200, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -80,6 +81,13 @@ def test_the_model_is_left_as_it_was():
     assert not net[0]._forward_hooks
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_a_layer_that_runs_at_several_scales_is_refused():
+    inner = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    net = HierarchicalNet(inner, (1.0, 2.0))
+    with pytest.raises(InputError, match="layer 'net.1' ran 2 times for an image"):
+        invariance_scores(net, IMAGES, [moved(0), moved(1)], ["net.1"], neurons="channels")
 
 
 def test_bad_input():

@@ -80,6 +80,59 @@ def test_two_files_are_checked_as_they_add_up(capsys, tmp_path):
     assert "sede is not known (did you mean seed?)" in said
 
 
+def test_dotted_keys_are_keys(refused, capsys, tmp_path):
+    said = refused("fit.epochs: 3\ndata: {protocol.contnt: 3}\nfit.sede.x: 1\nfit.lr: much\n")
+    assert "3 things cannot be used: " in said
+    assert "fit.epochs" not in said
+    assert "data.protocol.contnt is not known (did you mean content?)" in said
+    assert "fit.sede is not known" in said
+    assert "fit.lr must be of type float, got 'much'" in said
+    config = tmp_path / "config.yaml"
+    config.write_text("data.train: 60\ndata.validation: 20\ndata.test: 20\nfit.epochs: 1\n")
+    out = tmp_path / "run"
+    assert main(["train", "--config", str(config), "--out", str(out)]) == 0
+    assert settings(out)["data"]["train"] == 60
+
+
+def test_an_option_given_in_two_ways(refused):
+    # The parser would forget epochs.
+    said = refused("fit: {epochs: 3}\nfit.lr: 0.1\n")
+    assert "config.yaml gives fit twice, the second time as fit.lr; write all of it" in said
+    assert "gives fit twice, the second time as fit" in refused("fit.lr: 0.1\nfit: {epochs: 3}\n")
+
+
+def test_null_is_taken_only_where_it_means_something(refused):
+    said = refused(
+        "fit: {lr: null, ema: null}\nmodel: {options: null}\nseed: null\n"
+        "data: {root: null, split: null, protocol: null, train: x}\n"
+    )
+    assert "5 things cannot be used: " in said
+    assert "fit.lr must be of type float, got null; leave it out for its default" in said
+    assert "model.options must be dict[str, Any], got null" in said
+    assert "seed must be of type int, got null" in said
+    assert "data.protocol must hold options by name, got None" in said
+
+
+@pytest.mark.parametrize(
+    "mend",
+    [
+        ["--data", '{"protocol": {"canvas": 28}}'],
+        ['--data={"protocol": {"canvas": 28}}'],
+        ["--data.protocol", '{"canvas": 28}'],
+        ["--data.protocol.canvas=28"],
+    ],
+)
+def test_options_above_may_mend_what_a_dataclass_would_refuse(capsys, tmp_path, mend):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "data: {train: 60, validation: 20, test: 20, protocol: {canvas: 0}}\nfit: {epochs: 1}\n"
+    )
+    arguments = ["train", "--config", str(config), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "data.protocol: canvas and content must be" in capsys.readouterr().err
+    assert main([*arguments, *mend]) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -83,6 +83,23 @@ def test_nothing_skipped_leaves_no_list(tmp_path):
     assert not (tmp_path / "skipped.csv").exists()
 
 
+def test_the_list_goes_when_the_files_are_repaired(tmp_path):
+    spec = DataSpec("folder", folder(tmp_path / "images", 30), PROTOCOL, max_skipped=0.1)
+    (tmp_path / "images" / "cat" / "bad.png").write_bytes(b"x")
+    listing_skipped(lambda: ScaleData(spec), tmp_path)
+    assert len(rows(tmp_path / "skipped.csv")) == 2
+    (tmp_path / "images" / "cat" / "bad.png").unlink()
+    listing_skipped(lambda: ScaleData(spec), tmp_path)
+    assert not (tmp_path / "skipped.csv").exists()
+
+
+def test_hidden_folders_inside_a_class_are_passed_over(tmp_path):
+    root = folder(tmp_path, 10)
+    for hidden in (".ipynb_checkpoints", "deep/.thumbs", "__MACOSX"):
+        noise(root / "cat" / hidden / "000.png", 1)
+    assert len(load_source("folder", root, 4).labels) == 10
+
+
 def test_one_in_a_hundred_is_left_out_by_default(tmp_path):
     root = folder(tmp_path, 99)
     (root / "cat" / "bad.png").write_bytes(b"x")

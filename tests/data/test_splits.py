@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from pictures import folder
 
-from nearfar.data import DataSpec, LabelledImages, ScaleData, module
+from nearfar.data import DataSpec, LabelledImages, ScaleData, ScaleProtocol, module
 from nearfar.data.splits import split_indices
 from nearfar.errors import InputError
 
@@ -98,3 +101,31 @@ def test_images_stay_bytes_and_are_not_copied(monkeypatch):
     held = ScaleData(DataSpec("cifar10", split="official"))
     for one, two in zip(data.train_dataloader(), held.train_dataloader(), strict=True):
         torch.testing.assert_close(one, two)
+
+
+def test_one_s_own_test_part_is_not_trained_on_unasked(tmp_path):
+    parted = folder(tmp_path / "parted", 20, ("Training", "Testing"))
+    plain = folder(tmp_path / "plain", 20)
+    spec = DataSpec("folder", parted, ScaleProtocol(canvas=4, content=4))
+    assert spec.split is None
+    assert spec.explicit().split == "official"
+    assert dataclasses.replace(spec, root=plain).explicit().split == "seed"
+    data = ScaleData(spec)
+    assert (data.spec.split, data.indices["test"].tolist()) == ("official", list(range(20, 40)))
+    drawn = dataclasses.replace(spec, split="seed")  # as records of older runs say
+    assert drawn.explicit().split == "seed"
+    assert ScaleData(drawn).indices["train"].max() >= 20
+
+
+def test_published_sources_keep_seed_as_their_default():
+    for source in ("digits", "cifar10", "mnist_scale", "tiny_imagenet"):
+        assert DataSpec(source).explicit().split == "seed"
+
+
+def test_a_split_that_files_decide_waits_for_them(tmp_path):
+    spec = DataSpec("folder", tmp_path / "nowhere")
+    assert spec.explicit().split is None
+    with pytest.raises(InputError, match="an existing folder with a sub-folder a class"):
+        ScaleData(spec)
+    assert split_indices(spec, LABELS, 60)["test"].tolist() == list(range(60, 100))
+    assert sizes(split_indices(spec, LABELS, None))["test"] == 20

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import pickle
 import tarfile
@@ -241,3 +242,58 @@ def test_a_class_that_only_the_test_part_has(parts, tmp_path):
     noise(parts / "val" / "emu" / "0.png", 1)
     with pytest.raises(InputError, match="of the class emu, which only val has"):
         load_source("stream_tar", pack(tmp_path / "all.tar", parts), 12)
+
+
+# Faults that pass
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+@pytest.mark.parametrize("source", ["folder", "stream_folder"])
+def test_a_fault_that_passes_is_not_remembered(parts, monkeypatch, source, cause, reason):
+    from nearfar.data.sources import files, streaming
+
+    monkeypatch.setattr(files, "WORTH_KEEPING", 0)
+    (parts / "train" / "dog" / "cut.png").write_bytes(b"x")
+    broken = parts / "train" / "cat" / "004.png"
+    module = files if source == "folder" else streaming
+    decoded = module.decoded
+
+    def fails(path, at_least):
+        if path == broken:
+            raise cause
+        return decoded(path, at_least)
+
+    monkeypatch.setattr(module, "decoded", fails)
+    first = load_source(source, parts, 12, max_skipped=0.2).skipped
+    assert [path.rpartition("/")[2] for path, _ in first] == ["004.png", "cut.png"]
+    assert reason in first[0][1]
+    monkeypatch.setattr(module, "decoded", decoded)
+    again = load_source(source, parts, 12, max_skipped=0.2).skipped
+    assert again == first[1:]
+
+
+def test_a_fault_of_the_content_is_remembered(parts, monkeypatch):
+    from nearfar.data.sources import streaming
+
+    whole = (parts / "train" / "cat" / "000.png").read_bytes()
+    (parts / "train" / "cat" / "cut.png").write_bytes(whole[:-40])
+    (parts / "train" / "cat" / "none.png").write_bytes(b"x")
+    found = load_source("stream_folder", parts, 12, max_skipped=0.2).skipped
+    assert len(found) == 2
+    monkeypatch.setattr(streaming, "decoded", None)
+    assert load_source("stream_folder", parts, 12, max_skipped=0.2).skipped == found
+
+
+def test_classes_without_a_training_image(shards):
+    (shards / "classes.txt").write_text("cat\ndog\nemu\n")
+    with pytest.raises(
+        InputError, match=r"emu: a class that has no training image; .*classes\.txt"
+    ):
+        load_source("stream_wds", shards, 12)

@@ -1,7 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import multiprocessing
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import tiny_table
@@ -15,6 +23,7 @@ from nearfar.experiments.tables import TABLES
 from nearfar.experiments.tables.relu_vs_tanh import epochs_until, training_errors
 from nearfar.experiments.tables.table import Column, Measured, Printed, Row
 from nearfar.progress import silent
+from nearfar.training import FitSpec
 
 
 @pytest.fixture
@@ -98,7 +107,7 @@ def test_bad_input_is_refused_before_anything_is_trained(tiny, tmp_path):
     with pytest.raises(InputError, match="no table is named 'nothing'; there are mnist-scale, inv"):
         reproduce("nothing")
     with pytest.raises(InputError, match="jobs must be at least 1, got 0"):
-        reproduce("tiny", jobs=0)
+        reproduce("tiny", jobs=0, out=tmp_path / "out", work=tmp_path / "work")
     with pytest.raises(InputError, match="no run of tiny is finished in .*; leave out --now"):
         reproduce("tiny", now=True, out=tmp_path / "out", work=tmp_path / "work")
     other = tmp_path / "other"
@@ -123,12 +132,122 @@ def test_a_measurement_of_another_version_is_made_again(tiny, tmp_path):
     assert again.rows == first.rows
 
 
+def test_figures_of_another_recipe_or_measurement_are_not_taken(tiny, tmp_path, monkeypatch):
+    places = {"out": tmp_path / "out", "work": tmp_path / "work"}
+    reproduce("tiny", **places)
+    table = dataclasses.replace(tiny_table.TABLE, version=2, measure=lambda *_: {"error": 7.0})
+    monkeypatch.setitem(TABLES, "tiny", table)
+    assert {row.mean(tiny_table.ERROR) for row in reproduce("tiny", **places).rows} == {7.0}
+
+    def longer(fast):
+        return [
+            dataclasses.replace(
+                run, recipe=dataclasses.replace(run.recipe, fit=FitSpec(epochs=2, batch_size=32))
+            )
+            for run in tiny_table.runs(fast)
+        ]
+
+    monkeypatch.setitem(TABLES, "tiny", dataclasses.replace(table, runs=longer))
+    with pytest.raises(InputError, match="run plain-0 of tiny: .*keeps its runs below --work"):
+        reproduce("tiny", **places)
+
+
+def test_what_was_measured_says_how(tiny, tmp_path):
+    places = {"out": tmp_path / "out", "work": tmp_path / "work"}
+    result = reproduce("tiny", fast=True, **places)
+    found = json.loads((result.out / "results.json").read_text())
+    assert found["rows"][0]["recipe"]["data"]["train"] == 64
+    file = tmp_path / "work" / "smoke" / "tiny" / "plain-0" / "measured-tiny.json"
+    kept = json.loads(file.read_text())
+    kept["made"] |= {"date": "2020-02-02", "machine": "an abacus"}
+    file.write_text(json.dumps(kept))
+    reproduce("tiny", fast=True, **places)
+    found = json.loads((result.out / "results.json").read_text())
+    assert found["machine"].endswith("; an abacus")
+    assert found["date"].startswith("2020-02-02 to 20")
+
+
+def test_a_whole_table_is_not_replaced_by_less(tiny, tmp_path):
+    whole = tmp_path / "whole"
+    reproduce("tiny", out=whole, work=tmp_path / "work")
+    before = (whole / "results.json").read_bytes()
+    with pytest.raises(InputError, match="which a smoke run must not replace"):
+        reproduce("tiny", out=whole, work=tmp_path / "work", fast=True)
+    (tmp_path / "work" / "tiny" / "plain-0" / "measured-tiny.json").unlink()
+    with pytest.raises(InputError, match="which a part of it must not replace"):
+        reproduce("tiny", out=whole, work=tmp_path / "work", now=True)
+    assert (whole / "results.json").read_bytes() == before
+    with pytest.raises(InputError, match="is a file; choose a folder with --out"):
+        reproduce("tiny", out=whole / "table.md")
+
+
+def test_a_run_that_cannot_be_ends_the_others(tmp_path):
+    folder = tmp_path / "tiny" / "pyramid-0"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("keep me")
+    with pytest.raises(InputError, match="run pyramid-0 of tiny: .* is not empty"):
+        run_all(tiny_table.TABLE, tiny_table.find, True, tmp_path, 2, silent)
+    assert not multiprocessing.active_children()
+    assert (folder / "mine.txt").read_text() == "keep me"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_first(blow, tmp_path):
+    """Struck while two runs are under way, all processes end soon, and the next call goes on."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "import tiny_table\n"
+        "from nearfar.experiments.running import run_all\n"
+        "if __name__ == '__main__':\n"
+        "    tell = lambda step: print(step.note, flush=True)\n"
+        "    run_all(tiny_table.TABLE, tiny_table.find, False, Path(sys.argv[1]), 2, tell)\n"
+    )
+    paths = os.pathsep.join(
+        [str(Path(tiny_table.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    )
+    command = [sys.executable, str(script), str(tmp_path / "work")]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch" in line:
+            break
+    if blow == signal.SIGINT:
+        os.killpg(process.pid, blow)
+    else:
+        process.send_signal(blow)
+    process.stdout.close()
+    process.wait(60)
+    ended = time.monotonic()
+    while _session(process.pid) and time.monotonic() - ended < 60:
+        time.sleep(0.2)
+    assert not _session(process.pid)
+    measured = run_all(tiny_table.TABLE, tiny_table.find, False, tmp_path / "work", 2, silent)
+    assert len(measured) == 4
+
+
+def _session(leader):
+    """Processes of a session that run."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(leader)], capture_output=True, text=True
+    )
+    return [line for line in found.stdout.splitlines() if "Z" not in line.split()[1]]
+
+
 def test_rows_average_the_runs_that_have_a_figure():
     part = Column("part", "part")
     whole = Column("whole", "whole", spread=False)
     runs = (
-        Measured("a", 0, {"whole": 1.0, "part": 4.0}, 10, 1),
-        Measured("a", 1, {"whole": 3.0}, 10, 1),
+        Measured("a", 0, {"whole": 1.0, "part": 4.0}, 10, 1, {}),
+        Measured("a", 1, {"whole": 3.0, "part": None}, 10, 1, {}),
     )
     row = Row("a", runs, {"whole": Printed(2.0)})
     assert row.mean(whole) == 2.0
@@ -141,7 +260,7 @@ def test_rows_average_the_runs_that_have_a_figure():
 def test_epochs_until_a_goal_lie_on_the_line_between_two():
     assert epochs_until([60.0, 40.0, 20.0], 25.0) == pytest.approx(2.25)
     assert epochs_until([20.0], 25.0) == 0.5
-    assert epochs_until([60.0, 50.0], 25.0) == float("inf")
+    assert epochs_until([60.0, 50.0], 25.0) is None
 
 
 def test_training_errors_come_from_the_run_s_own_log(tmp_path):

@@ -17,7 +17,15 @@ from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.layers import ScaleConv2d, SIConv2d
 from nearfar.models import create_model
-from nearfar.training import FitSpec, ModelSpec, TrainerSpec, fit, train, trainer_spec
+from nearfar.training import (
+    FitSpec,
+    ModelSpec,
+    TrainerSpec,
+    fit,
+    load_checkpoint,
+    train,
+    trainer_spec,
+)
 from nearfar.training.classifier import Classifier
 from nearfar.training.first_weights import draw_weights
 from nearfar.training.mixing import Mixing
@@ -301,10 +309,15 @@ def test_tensorboard_gets_what_the_table_gets(tmp_path):
         assert [event.value for event in logged] == pytest.approx([value for _, value in table])
 
 
-def test_tensorboard_that_is_not_installed_is_said(monkeypatch):
+def test_tensorboard_that_is_not_installed_is_said(tmp_path, monkeypatch):
+    spec = TrainerSpec(tensorboard=True)
+    trained = weights(tmp_path / "done", spec, epochs=1)
     monkeypatch.setattr(trainer_spec, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed: pip install 'nearfar\[logs\]'"):
-        TrainerSpec(tensorboard=True)
+        weights(tmp_path / "new", spec, epochs=1)
+    assert not (tmp_path / "new").exists()
+    # What was trained with it is a net like any other.
+    assert differ(load_checkpoint(trained.path), weights(tmp_path / "done", spec, epochs=1)) == 0
 
 
 def test_velocity_is_the_papers(tmp_path):

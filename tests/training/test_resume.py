@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import random
+import re
 import time
 from dataclasses import replace
+from functools import partial
 
 import dropping
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from nearfar.data import DataSpec, ScaleProtocol
+from nearfar.auditing import audit
+from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, TrainerSpec, fit, keeper, run_state, train
+from nearfar.training.checkpoint import save_checkpoint
 from nearfar.training.classifier import Classifier
 
 # 5 batches an epoch, the last a small one.
@@ -216,6 +223,95 @@ def test_a_state_of_other_versions_is_gone_on_with_and_said(tmp_path, monkeypatc
         run(tmp_path, steps=steps)
     assert steps == [3, 4]
     assert "goes on with {'nearfar': '99'" in caplog.text
+
+
+def test_a_finished_run_of_other_versions_is_not_mistaken_for_another_run(tmp_path, monkeypatch):
+    spec = FitSpec(epochs=1, batch_size=8)
+    made = run(tmp_path, fit_spec=spec)
+    monkeypatch.setattr(fit, "__version__", "99")
+    with pytest.raises(
+        InputError,
+        match=rf"finished run of these settings, made with nearfar {re.escape(made.record['nearfar'])} and "
+        rf"torch .*, and this is nearfar 99 and torch .*; delete the folder to train it again, or audit",
+    ):
+        run(tmp_path, fit_spec=spec)
+
+
+def test_a_best_epoch_that_is_not_found_again_is_told_with_its_own_figures(tmp_path, monkeypatch):
+    """Killed between the two files, on hardware that does not repeat bits."""
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper.Keeper, "_wanted", lambda self, loss, accuracy: True)
+        killer(patch, keeper.Keeper, "on_validation_end", 2, after=True)
+        with pytest.raises(KilledError):
+            run(tmp_path)
+    best = run_state.read_best(tmp_path)
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (best[0].epoch, last["kept"]["epoch"]) == (1, 0)
+    monkeypatch.setattr(keeper.Keeper, "_wanted", lambda self, loss, accuracy: False)
+    record = run(tmp_path).record
+    assert record["best_epoch"] == 2
+    assert record["validation_loss"] == best[0].loss
+    assert record["validation_accuracy"] == best[0].accuracy
+
+
+def pictures(root, count):
+    """Three classes, one of them with one image more for each above 60."""
+    noise = np.random.default_rng(0)
+    for number in range(count):
+        place = root / "abc"[min(number // 20, 2)] / f"{number:03}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (12, 12), dtype=np.uint8)).save(place)
+
+
+def test_data_that_changed_are_noticed(tmp_path, monkeypatch):
+    root, out = tmp_path / "images", tmp_path / "run"
+    pictures(root, 60)
+    data = DataSpec("folder", root, ScaleProtocol(16, 12), train=30, validation=15)
+    go_on = partial(train, MODEL, data, FitSpec(epochs=2, batch_size=8), seed=3, out=out)
+    with monkeypatch.context() as patch:
+        killer(patch, Classifier, "training_step", 6)
+        with pytest.raises(KilledError):
+            go_on()
+    pictures(root, 61)
+    with pytest.raises(
+        InputError,
+        match="images of folder are not those that the run in .* began with: 60 images then, 61 now; "
+        "put them back",
+    ):
+        go_on()
+    (root / "c" / "060.png").unlink()
+    (root / "c" / "059.png").rename(root / "a" / "059.png")
+    with pytest.raises(InputError, match="60 images then and now, with other labels"):
+        go_on()
+    (root / "a" / "059.png").rename(root / "c" / "059.png")
+    trained = go_on()
+    assert trained.record["data"] == ScaleData(data).fingerprint()
+    assert audit(trained.path, scales=(1.0,)).curve.answers.shape == (1, 15)
+    pictures(root, 61)
+    with pytest.raises(
+        InputError, match=r"trained with: 60 images then, 61 now, .*; audit it on the data as they"
+    ):
+        audit(trained.path, root=root)
+    # In another place it is another data set; of older records nothing is known.
+    root.rename(tmp_path / "others")
+    assert audit(trained.path, root=tmp_path / "others", scales=(1.0,)).curve.answers.shape[1] == 16
+    (tmp_path / "others").rename(root)
+    older = {k: v for k, v in trained.record.items() if k != "data"}
+    save_checkpoint(trained.path, trained.model, older)
+    assert audit(trained.path, scales=(1.0,)).curve.answers.shape[1] == 16
+
+
+def test_a_state_without_a_fingerprint_is_gone_on_with(whole, tmp_path, monkeypatch):
+    """As nearfar wrote it before there were any."""
+    with monkeypatch.context() as patch:
+        killer(patch, Classifier, "training_step", 12)
+        with pytest.raises(KilledError):
+            run(tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    del state["data"]
+    torch.save(state, last)
+    same(run(tmp_path), whole)
 
 
 def test_what_killed_writes_left_is_swept_up(tmp_path, monkeypatch):

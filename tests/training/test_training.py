@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import struct
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.progress import Step
-from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train
+from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, fit, load_checkpoint, train
 from nearfar.training.checkpoint import read_record, save_checkpoint
 from nearfar.training.fit import WEIGHTS
 
@@ -117,6 +118,29 @@ def test_training_accuracy_is_what_was_met_in_training(tmp_path):
         right = fresh(data.images("train", 1.0)).argmax(1) == data.labels("train")
     assert 0 < float(right.float().mean()) < 1
     assert float(logged) == pytest.approx(float(right.float().mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize(("count", "size"), [(65, 64), (12, 1)])
+def test_a_last_batch_of_one_image_is_refused_where_a_batch_norm_cannot_take_it(
+    tmp_path, count, size
+):
+    data = DataSpec(train=count, validation=60, test=60)
+    spec = FitSpec(epochs=1, batch_size=size)
+    with pytest.raises(
+        InputError,
+        match=rf"'cnn_digit' cannot be trained on a batch of 1 image, which the last of {count} training "
+        rf"images in batches of {size} is: .*; choose another fit.batch_size or data.train",
+    ):
+        train(ModelSpec("cnn_digit"), data, spec, out=tmp_path)
+
+
+def test_a_last_batch_of_one_image_is_fine_for_other_nets(tmp_path, monkeypatch):
+    """And looking at it changes no bit."""
+    data = DataSpec(train=65, validation=60, test=60)
+    go = partial(train, ModelSpec("cnn_small", {"norm": True}), data, FitSpec(epochs=1))
+    looked = go(out=tmp_path / "looked")
+    monkeypatch.setattr(fit, "_try_alone", lambda *given: None)
+    assert looked.path.read_bytes() == go(out=tmp_path / "not").path.read_bytes()
 
 
 def test_divergence_is_said(tmp_path):

@@ -139,6 +139,12 @@ def _collect(
         for part in torch.split(images, _AT_ONCE):
             model(change(part))
     found = {name: torch.cat(parts) for name, parts in seen.items()}
+    for name, h in found.items():
+        if len(h) != len(images):
+            raise InputError(
+                f"layer {name!r} ran {len(h) / len(images):g} times for an image, as inside a net over a "
+                f"pyramid; name a layer that runs once"
+            )
     for parts in seen.values():
         parts.clear()
     return found

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.cost import Cost, cost_of
-from nearfar.data import ScaleData
+from nearfar.data import DataSpec, ScaleData
+from nearfar.data.sources import is_own
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
 from nearfar.scale_sets import as_scales
 from nearfar.training import Checkpoint, load_checkpoint
+from nearfar.training.same_data import what_changed
 
 __all__ = ["AuditResult", "audit"]
 
@@ -77,8 +79,8 @@ def audit(
         progress: called after each scale.
 
     Raises:
-        InputError: no such checkpoint or data set, a data set of other classes or channels, or a
-            number out of range.
+        InputError: no such checkpoint or data set, a data set of other classes or channels, the net's own
+            data set with other images than in training, or a number out of range.
     """
     if images < 0 or batch_size < 1:
         raise InputError(
@@ -140,6 +142,25 @@ def _check_fit(trained: Checkpoint, shown: ScaleData) -> None:
             f"{trained.record['in_chans']} channels, {shown.spec.source} has the {len(here)} classes "
             f"{_some(here)} in {shown.in_chans}; audit it on data of its own classes"
         )
+    # Older records lack the key.
+    changed = what_changed(trained.record.get("data"), shown.fingerprint())
+    if changed and _is_its_own(trained.recipe.data, shown.spec):
+        raise InputError(
+            f"the images of {shown.spec.source} are not those that {trained.path} was trained with: "
+            f"{changed}, so that it may have learnt images of this test; audit it on the data as "
+            f"they were, or train it again"
+        )
+
+
+def _is_its_own(learnt: DataSpec, shown: DataSpec) -> bool:
+    """Whether a data set is the one that was trained on: anybody's images are another in another place."""
+    if shown.source != learnt.source or not is_own(shown.source):
+        return shown.source == learnt.source
+    return _place(shown.root) == _place(learnt.root)
+
+
+def _place(root: Path | None) -> Path | None:
+    return None if root is None else root.resolve()
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -9,7 +9,8 @@ from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader
@@ -26,7 +27,7 @@ def config_values(arguments: list[str]) -> dict[str, Any]:
     """What the files named by ``--config`` say together, later ones winning; files that are not there aside.
 
     Raises:
-        InputError: a file that is no YAML mapping.
+        InputError: a file that is no YAML mapping, or that gives an option in two ways.
     """
     merged: dict[str, Any] = {}
     for file in _files(arguments):
@@ -39,7 +40,7 @@ def config_values(arguments: list[str]) -> dict[str, Any]:
             raise InputError(
                 f"{file} must hold options by name, such as 'seed: 1', got {type(found).__name__}"
             )
-        _merge(merged, found)
+        _merge(merged, _unfolded(found, file))
     return merged
 
 
@@ -84,6 +85,26 @@ def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+def _unfolded(values: Mapping[Any, Any], file: Path) -> dict[Any, Any]:
+    """``fit.epochs: 3`` as ``fit: {epochs: 3}``, at every depth, as the parser takes it."""
+    unfolded: dict[Any, Any] = {}
+    dotted: set[str] = set()
+    for key, value in values.items():
+        inner = _unfolded(value, file) if isinstance(value, dict) else value
+        first, dot, rest = key.partition(".") if isinstance(key, str) else (key, "", "")
+        # The parser would keep only what comes last, and say nothing.
+        if first in unfolded and not (dot and first in dotted):
+            raise InputError(
+                f"{file} gives {first} twice, the second time as {key}; write all of it below one {first}"
+            )
+        if dot:
+            dotted.add(first)
+            _merge(unfolded, _unfolded({first: _unfolded({rest: inner}, file)}, file))
+        else:
+            unfolded[key] = inner
+    return unfolded
+
+
 def _walk(
     values: Mapping[str, Any],
     known: Mapping[str, Any],
@@ -119,10 +140,7 @@ def _part(
 ) -> None:
     before = len(faults)
     inner = _walk(value, get_type_hints(hint), f"{name}.", arguments, faults)
-    changed = any(
-        word.startswith((f"--{name}.", f"--{name}=")) or word == f"--{name}" for word in arguments
-    )
-    if len(faults) > before or changed:
+    if len(faults) > before or _changed(name, arguments):
         return
     try:
         made[name.rpartition(".")[2]] = hint(**inner)
@@ -130,9 +148,20 @@ def _part(
         faults.append(f"{name}: {cause}")
 
 
+def _changed(name: str, arguments: list[str]) -> bool:
+    """Whether an option on the command line is this one, above it or below it."""
+    levels = name.split(".")
+    same_or_above = {f"--{'.'.join(levels[:depth])}" for depth in range(1, len(levels) + 1)}
+    options = [word.partition("=")[0] for word in arguments]
+    return any(option in same_or_above or option.startswith(f"--{name}.") for option in options)
+
+
 def _leaf(
     key: str, value: Any, hint: Any, name: str, faults: list[str], made: dict[str, Any]
 ) -> None:
+    if value is None and not _may_be_none(hint):  # which the parser takes, from a file
+        faults.append(f"{name} must be {_said(hint)}, got null; leave it out for its default")
+        return
     # The parser's own judgement, one value at a time: it would stop at the first that is wrong.
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
@@ -140,6 +169,10 @@ def _leaf(
         made[key] = parser.parse_object({"value": value}).value
     except (ArgumentError, TypeError, ValueError):
         faults.append(f"{name} must be {_said(hint)}, got {value!r}")
+
+
+def _may_be_none(hint: Any) -> bool:
+    return hint is Any or hint is NoneType or NoneType in get_args(hint)
 
 
 def _said(hint: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from nearfar.progress import Progress, Step
+from nearfar.progress import Progress, Step, quiet_lightning
 
 __all__ = ["console", "shown_progress"]
 
@@ -26,9 +25,7 @@ console = Console()
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
     """A progress callback that draws one bar; in a log file it writes a line a tenth."""
-    # Lightning reports its set-up; here the bar is the report.
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet_lightning()
     if not console.is_terminal:
         yield _Lines()
         return

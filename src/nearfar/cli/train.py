@@ -22,7 +22,9 @@ def run(arguments: list[str]) -> None:
     options = parse_call(train, arguments, EXAMPLES)
     with shown_progress() as progress:
         trained = train(**options, progress=progress)
-    if getattr(rank_zero_only, "rank", 0):  # under torchrun and Slurm the first process speaks for all
+    if getattr(
+        rank_zero_only, "rank", 0
+    ):  # under torchrun and Slurm the first process speaks for all
         return
     record = trained.record
     console.print(

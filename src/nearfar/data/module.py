@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import lightning as L
 from torch import Tensor
@@ -55,12 +57,23 @@ class ScaleData(L.LightningDataModule):
         self._colours: Colours | None = None
         self._images = data.images
         self._labels = data.labels
+        self._parts = {"test_from": data.test_from, "validation_from": data.validation_from}
         self.indices = split_indices(spec, data.labels, data.test_from, data.validation_from)
 
     @property
     def in_chans(self) -> int:
         """Channels of the images."""
         return int(self._images.shape[1])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the splits depend on besides the spec, as plain data: equal where the splits are.
+
+        ``images``: how many the source has. ``sha256``: of their number, their labels in order, and where the
+        source's own parts begin. The images themselves are not read.
+        """
+        digest = hashlib.sha256(repr((len(self._labels), sorted(self._parts.items()))).encode())
+        digest.update(self._labels.numpy().astype("<i8").tobytes())
+        return {"images": len(self._labels), "sha256": digest.hexdigest()}
 
     def images(self, split: str, scale: float, first: int | None = None, margin: int = 0) -> Tensor:
         """Images of ``train``, ``validation`` or ``test`` at one scale: ``[N, C, S, S]``.

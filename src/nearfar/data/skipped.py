@@ -63,7 +63,7 @@ def listing_skipped(load: Callable[[], _Loaded], folder: Path) -> _Loaded:
 
     Args:
         load: gives something with ``skipped``, such as :class:`nearfar.data.ScaleData`.
-        folder: the run's. The list appears there only where there is something to list.
+        folder: the run's. The list is there only where there is something to list: an older one goes.
 
     Raises:
         InputError: as ``load`` does; of too many files, it names the list.
@@ -76,6 +76,8 @@ def listing_skipped(load: Callable[[], _Loaded], folder: Path) -> _Loaded:
     left_out: Skipped = getattr(loaded, "skipped", ())
     if left_out:
         _write(folder / SKIPPED, left_out)
+    else:
+        (folder / SKIPPED).unlink(missing_ok=True)
     return loaded
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from nearfar.data.protocol import ScaleProtocol
-from nearfar.data.sources import is_own
+from nearfar.data.sources import has_test_part, is_own
 from nearfar.errors import InputError
 from nearfar.scale_sets import as_scales
 
@@ -39,7 +39,9 @@ class DataSpec:
         split_seed: which images go where; every split holds all classes in equal proportion.
         split: ``seed`` draws all three splits from all images; ``official`` takes test images from
             the source's own test part (of Tiny ImageNet and folders without ``test``: from ``val``),
-            training and validation images from the rest.
+            training and validation images from the rest. Default: ``official`` for a ``folder``,
+            ``stream_…`` and ``hfds/…`` with a test part, which is never trained on unasked; ``seed`` for
+            others.
         augment: ``crop_flip``: each epoch shows each training image shifted by up to ``pad`` pixels
             along each axis, zeros filling the gap, and mirrored left to right half of the times
             (K. He et al. 2016, section 4.2, on CIFAR). ``views``: as much, but the image is rendered
@@ -72,7 +74,7 @@ class DataSpec:
     validation: int | None = None
     test: int = 0
     split_seed: int = 0
-    split: Literal["seed", "official"] = "seed"
+    split: Literal["seed", "official"] | None = None
     augment: Literal["none", "crop_flip", "views"] = "none"
     pad: int | None = None
     random_scale: tuple[float, float] | None = None
@@ -93,12 +95,13 @@ class DataSpec:
                 f"split_seed must be from 0 to {2**32 - 1}, got split_seed={self.split_seed}"
             )
         for name, words in (
-            ("split", ("seed", "official")),
+            ("split", (None, "seed", "official")),
             ("augment", ("none", "crop_flip", "views")),
             ("normalize", ("none", "standard")),
         ):
             if getattr(self, name) not in words:
-                raise InputError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
+                known = tuple(word for word in words if word is not None)
+                raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         if self.pad is not None and (self.augment == "none" or self.pad < 1):
             raise InputError(
                 f"pad is how far augment='crop_flip' and 'views' shift, at least 1 pixel, got "
@@ -120,7 +123,11 @@ class DataSpec:
             raise InputError(f"size must be at least 1 pixel, got {self.size}")
 
     def explicit(self) -> DataSpec:
-        """The same spec with the defaults that depend on other fields written out."""
+        """The same spec with the defaults that depend on other fields written out.
+
+        The split of one's own images depends on the files too: ``split`` stays ``None`` where they are
+        not there, or cannot be used, which loading them says.
+        """
         train, validation = _COUNTED.get(self.source, (0, 0))
         pad, size = self.pad, self.size
         if pad is None:
@@ -136,10 +143,19 @@ class DataSpec:
             self,
             train=train if self.train is None else self.train,
             validation=validation if self.validation is None else self.validation,
+            split=self._split(),
             pad=pad,
             size=size,
             max_skipped=max_skipped,
         )
+
+    def _split(self) -> Literal["seed", "official"] | None:
+        if self.split is not None or not is_own(self.source):
+            return self.split or "seed"
+        try:
+            return "official" if has_test_part(self.source, self.root) else "seed"
+        except InputError:
+            return None
 
 
 def _bounds(given: Sequence[float]) -> tuple[float, float]:

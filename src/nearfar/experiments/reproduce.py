@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing.report import figure_bytes
 from nearfar.errors import InputError
-from nearfar.experiments.running import check_jobs, finished, run_all
+from nearfar.experiments.running import finished, run_all
 from nearfar.experiments.tables import TABLES
 from nearfar.experiments.tables.table import Row, Run, Table
 from nearfar.experiments.writing import Making, as_json, as_markdown
@@ -71,10 +70,9 @@ def reproduce(
         InputError: no such table, missing data, or folders that hold something else.
     """
     chosen, runs = find_table(table, fast)
-    check_jobs(jobs)
     work = Path(work) / "smoke" if fast else Path(work)
     place = Path("runs/smoke" if fast else "results") / table if out is None else Path(out)
-    _check_place(place, table)
+    _check_place(place, table, fast)
     if now:
         measured = [m for run in runs if (m := finished(chosen, run, work))]
         if not measured:
@@ -87,10 +85,11 @@ def reproduce(
     left = len(runs) - len(measured)
     command = f"nearfar reproduce {table}"
     command += (f" --jobs {jobs}" if jobs > 1 else "") + (" --fast" if fast else "")
-    threads = max(1, torch.get_num_threads() // jobs)
-    made = Making(command, fast, left, threads)
+    made = Making(command, fast, left)
+    if left:
+        _keep_whole(place)
     make_folder(place)
-    figures = json.dumps(as_json(chosen, rows, made), indent=1) + "\n"
+    figures = json.dumps(as_json(chosen, rows, made), indent=1, allow_nan=False) + "\n"
     write_atomically(place / _FIGURES, figures)
     write_atomically(place / "table.md", as_markdown(chosen, rows, made))
     write_atomically(place / "picture.png", figure_bytes(chosen.picture(rows), "png"))
@@ -108,16 +107,36 @@ def find_table(name: str, fast: bool) -> tuple[Table, list[Run]]:
     return TABLES[name], TABLES[name].runs(fast)
 
 
-def _check_place(place: Path, table: str) -> None:
+def _check_place(place: Path, table: str, fast: bool) -> None:
     """Refuses a folder whose files are not this table's, before anything is trained."""
-    file = place / _FIGURES
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{place} is a file; choose a folder with --out")
     if not place.is_dir() or not any(place.iterdir()):
         return
-    try:
-        holds = json.loads(file.read_text(encoding="utf-8")).get("table")
-    except (OSError, ValueError, AttributeError):
-        holds = None
-    if holds != table:
+    holds = _results(place)
+    if holds.get("table") != table:
         raise InputError(
             f"{place} is not empty and holds no results of {table}; choose another folder with --out"
         )
+    if fast and not holds.get("smoke_run"):
+        raise InputError(
+            f"{place} holds the figures of a whole run of {table}, which a smoke run must not replace; "
+            f"choose another folder with --out"
+        )
+
+
+def _keep_whole(place: Path) -> None:
+    """Refuses to write a part of a table over the whole."""
+    if _results(place).get("runs_left") == 0:
+        raise InputError(
+            f"{place} holds the whole table, which a part of it must not replace; choose another folder "
+            f"with --out"
+        )
+
+
+def _results(place: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((place / _FIGURES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 import queue
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import sys
+import threading
+from collections.abc import Callable
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +19,44 @@ import torch
 
 from nearfar.atomic import write_atomically
 from nearfar.errors import InputError
+from nearfar.experiments.provenance import machine, today, versions
 from nearfar.experiments.tables.table import Measured, Run, Table
-from nearfar.progress import Progress, Step
-from nearfar.training import train
+from nearfar.progress import Progress, Step, quiet_lightning
+from nearfar.training import Recipe, train
 from nearfar.training.fit import WEIGHTS
 
-__all__ = ["finished", "run_all"]
+__all__ = ["Find", "finished", "run_all"]
+
+Find = Callable[[str, bool], tuple[Table, list[Run]]]
+"""A table's name, and whether it is a smoke run → the table and its runs."""
 
 #: Share of a run's progress that training takes; measuring takes the rest.
 _TRAINING = 0.9
+_NEWS_EVERY = 0.3
 
 
 def finished(table: Table, run: Run, work: Path) -> Measured | None:
-    """What was measured of a run earlier, or nothing."""
+    """What was measured of a run earlier, of the same recipe and in the same way; or nothing."""
     file = _file(table, run, work)
     if not file.is_file() or not (work / run.folder / WEIGHTS).is_file():
         return None
     try:
-        return Measured(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):  # of another version, or cut off by hand: measure again
+        found = Measured(**json.loads(file.read_text(encoding="utf-8")))
+        same = Recipe.from_dict(found.made["recipe"]) == run.recipe
+        return found if same and found.made["measure"] == table.version else None
+    except (ValueError, TypeError, KeyError, InputError):  # of another version: measure again
         return None
 
 
 def run_all(
-    table: Table,
-    find: Callable[[str, bool], tuple[Table, list[Run]]],
-    fast: bool,
-    work: Path,
-    jobs: int,
-    progress: Progress,
+    table: Table, find: Find, fast: bool, work: Path, jobs: int, progress: Progress
 ) -> list[Measured]:
     """Trains and measures all runs of a table that are not finished.
 
     Args:
         table: which.
-        find: a table's name and whether it is a smoke run → the table and its runs; processes of
-            their own call it, so it must be a module's function.
+        find: gives the table and its runs; processes of their own call it, so it must be a module's
+            function.
         fast: a smoke run.
         work: folder of all tables' runs.
         jobs: processes at a time; each gets its share of the threads.
@@ -59,17 +64,27 @@ def run_all(
 
     Returns:
         What was measured, in the runs' order.
+
+    Raises:
+        InputError: ``jobs`` below 1, or what a run cannot use.
     """
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1, got {jobs}")
     runs = find(table.name, fast)[1]
     found = {i: done for i, run in enumerate(runs) if (done := finished(table, run, work))}
     left = [i for i in range(len(runs)) if i not in found]
     shown = _Shown(table.name, len(runs), len(found), progress)
-    if jobs == 1 or len(left) < 2:
+    if jobs == 1:
         for i in left:
             found[i] = _one(table, runs[i], work, partial(shown, i))
             shown.done(i)
     else:
-        found |= _together(table, find, fast, work, left, jobs, shown)
+        start = partial(_job, find, table.name, fast, work, torch.get_num_threads() // jobs)
+        _several(left, start, jobs, shown)
+        for i in left:
+            done = finished(table, runs[i], work)
+            assert done is not None, "its process has kept it"
+            found[i] = done
     return [found[i] for i in range(len(runs))]
 
 
@@ -92,12 +107,9 @@ class _Shown:
 
     def _tell(self, note: str) -> None:
         left = self._total - self._done
-        task = (
-            f"{self._name}: {left} of {self._total} runs left"
-            if left
-            else f"{self._name}: all runs done"
-        )
-        self._progress(Step(task, self._done + sum(self._under_way.values()), self._total, note))
+        task = f"{left} of {self._total} runs left" if left else "all runs done"
+        done = self._done + sum(self._under_way.values())
+        self._progress(Step(f"{self._name}: {task}", done, self._total, note))
 
 
 def _one(table: Table, run: Run, work: Path, tell: Callable[[float, str], None]) -> Measured:
@@ -109,95 +121,89 @@ def _one(table: Table, run: Run, work: Path, tell: Callable[[float, str], None])
         tell(_TRAINING * step.done / step.total, f"{label}: epoch {step.done:g}, {step.note}")
 
     def measuring(step: Step) -> None:
-        tell(
-            _TRAINING + (1 - _TRAINING) * step.done / step.total,
-            f"{label}: {step.task} {step.note}",
-        )
+        share = _TRAINING + (1 - _TRAINING) * step.done / step.total
+        tell(share, f"{label}: {step.task} {step.note}")
 
-    trained = train(
-        recipe.model,
-        recipe.data,
-        recipe.fit,
-        recipe.trainer,
-        recipe.seed,
-        out=folder,
-        progress=training,
-    )
-    measured = Measured(
-        run.row,
-        recipe.seed,
-        table.measure(run, trained, measuring),
-        sum(p.numel() for p in trained.model.parameters()),
-        trained.record["best_epoch"],
-    )
+    given = (recipe.model, recipe.data, recipe.fit, recipe.trainer, recipe.seed)
+    try:
+        trained = train(*given, out=folder, progress=training)
+    except InputError as cause:
+        raise InputError(
+            f"run {label} of {table.name}: {cause} (nearfar reproduce keeps its runs below --work)"
+        ) from cause
+    values = table.measure(run, trained, measuring)
+    made = {
+        "recipe": trained.recipe.as_dict(),
+        "measure": table.version,
+        "machine": machine(),
+        "date": today(),
+        "versions": versions(),
+    }
+    size = sum(p.numel() for p in trained.model.parameters())
+    measured = Measured(run.row, recipe.seed, values, size, trained.record["best_epoch"], made)
     write_atomically(_file(table, run, work), json.dumps(dataclasses.asdict(measured), indent=1))
     return measured
 
 
-def _together(
-    table: Table,
-    find: Callable[[str, bool], tuple[Table, list[Run]]],
-    fast: bool,
-    work: Path,
-    left: Sequence[int],
-    jobs: int,
-    shown: _Shown,
-) -> dict[int, Measured]:
-    """Several runs at a time, each in a process of its own."""
+def _several(left: list[int], start: Callable[[int, Any], None], jobs: int, shown: _Shown) -> None:
+    """Each run in a process of its own, so many at a time; ends all of them if one fails."""
     # Forked copies of a process that has used threads may hang; fresh ones do not.
     context = multiprocessing.get_context("spawn")
-    threads = max(1, torch.get_num_threads() // jobs)
-    found: dict[int, Measured] = {}
-    with context.Manager() as manager:
-        news: Any = manager.Queue()
-        pool = ProcessPoolExecutor(jobs, context, _limit_threads, (threads,))
-        try:
-            waiting = {pool.submit(_job, find, table.name, fast, work, i, news): i for i in left}
-            while waiting:
-                ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                _pass_on(news, shown)
-                for future in ended:
-                    i = waiting.pop(future)
-                    found[i] = future.result()
-                    shown.done(i)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return found
+    news: Any = context.Queue()
+    waiting, going = list(left), dict[int, BaseProcess]()
+    try:
+        while waiting or going:
+            while waiting and len(going) < jobs:
+                i = waiting.pop(0)
+                going[i] = context.Process(target=start, args=(i, news))
+                going[i].start()
+            ended = [i for i, process in going.items() if process.exitcode is not None]
+            # After it was seen to have ended, nothing more comes of a process.
+            _pass_on(news, shown)
+            for i in ended:
+                if status := going.pop(i).exitcode:
+                    raise RuntimeError(f"a training process ended with status {status}")
+                shown.done(i)
+    finally:  # what is unfinished goes on another time, from where it was
+        for process in going.values():
+            process.kill()
+        for process in going.values():
+            process.join()
 
 
 def _pass_on(news: Any, shown: _Shown) -> None:
+    """Shows what the processes tell, until they are silent for a moment; raises the fault one names."""
     while True:
         try:
-            shown(*news.get_nowait())
+            i, share, note = news.get(timeout=_NEWS_EVERY)
         except queue.Empty:
             return
+        if share is None:
+            raise InputError(note)
+        shown(i, share, note)
 
 
-def _limit_threads(count: int) -> None:
-    torch.set_num_threads(count)
-
-
-def _job(
-    find: Callable[[str, bool], tuple[Table, list[Run]]],
-    name: str,
-    fast: bool,
-    work: Path,
-    i: int,
-    news: Any,
-) -> Measured:
+def _job(find: Find, name: str, fast: bool, work: Path, threads: int, i: int, news: Any) -> None:
+    """One run, in a process of its own."""
+    quiet_lightning()
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+    torch.set_num_threads(max(1, threads))
     table, runs = find(name, fast)
-    return _one(table, runs[i], work, lambda share, note: news.put((i, share, note)))
+    try:
+        _one(table, runs[i], work, lambda share, note: news.put((i, share, note)))
+    except InputError as cause:
+        news.put((i, None, str(cause)))
+        sys.exit(2)
+    except KeyboardInterrupt:  # the first process speaks for all
+        sys.exit(130)
+
+
+def _end_with_the_first() -> None:
+    first = multiprocessing.parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
 
 
 def _file(table: Table, run: Run, work: Path) -> Path:
     return work / run.folder / f"measured-{table.name}.json"
-
-
-def check_jobs(jobs: int) -> None:
-    """Refuses a number of processes that makes no sense.
-
-    Raises:
-        InputError: ``jobs`` below 1.
-    """
-    if jobs < 1:
-        raise InputError(f"jobs must be at least 1, got {jobs}")

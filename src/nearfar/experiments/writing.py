@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nearfar.experiments.provenance import machine, today, versions
 from nearfar.experiments.tables.table import Column, Printed, Row, Table
 
 __all__ = ["Making", "as_json", "as_markdown"]
@@ -22,13 +21,11 @@ class Making:
         command: what was run.
         fast: a smoke run, whose figures mean nothing.
         left: how many runs are still to come.
-        threads: of each training process.
     """
 
     command: str
     fast: bool
     left: int
-    threads: int
 
 
 def as_json(table: Table, rows: Sequence[Row], made: Making) -> dict[str, Any]:
@@ -47,18 +44,27 @@ def as_json(table: Table, rows: Sequence[Row], made: Making) -> dict[str, Any]:
         "command": made.command,
         "smoke_run": made.fast,
         "runs_left": made.left,
-        "machine": machine(made.threads),
-        "date": today(),
-        "versions": versions(),
+        **_provenance(rows),
         "columns": {column.key: column.title for column in table.columns},
         "rows": [_row(table, row) for row in rows],
         "remarks": list(table.remarks),
     }
 
 
+def _provenance(rows: Sequence[Row]) -> dict[str, str]:
+    """Machines, dates and versions of the measurements, each once."""
+    runs = [run.made for row in rows for run in row.runs]
+    used = {", ".join(f"{k} {v}" for k, v in made["versions"].items()) for made in runs}
+    dates = sorted({made["date"] for made in runs})
+    return {
+        "machine": "; ".join(sorted({made["machine"] for made in runs})),
+        "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
+        "versions": "; ".join(sorted(used)),
+    }
+
+
 def _row(table: Table, row: Row) -> dict[str, Any]:
     first = table.columns[0]
-    recipe = next(run.recipe for run in table.runs(False) if run.row == row.name)
     return {
         "name": row.name,
         "mean": row.mean(first),
@@ -76,9 +82,7 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
         "runs": [
             {"seed": run.seed, "best_epoch": run.best_epoch, **run.values} for run in row.runs
         ],
-        "recipe": {
-            key: value for key, value in recipe.as_dict().items() if key in ("model", "data", "fit")
-        },
+        "recipe": {key: row.runs[0].made["recipe"][key] for key in ("model", "data", "fit")},
     }
 
 
@@ -111,11 +115,11 @@ def as_markdown(table: Table, rows: Sequence[Row], made: Making) -> str:
     lines += ["", f"Paper: {table.source}. Ours: mean ± standard deviation over the runs.", ""]
     lines += [f"- {remark}" for remark in table.remarks]
     seeds = sorted({run.seed for row in rows for run in row.runs})
-    used = versions()
+    made_with = _provenance(rows)
     lines += [
         "",
-        f"`{made.command}`; seeds {', '.join(map(str, seeds))}; {machine(made.threads)}; nearfar "
-        f"{used['nearfar']}, torch {used['torch']}; {today()}. Every run's figures and the recipes: "
+        f"`{made.command}`; seeds {', '.join(map(str, seeds))}; {made_with['machine']}; "
+        f"{made_with['versions']}; {made_with['date']}. Every run's figures and the recipes: "
         f"`results.json`.",
         "",
     ]

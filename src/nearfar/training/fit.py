@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import random
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from nearfar.atomic import make_folder, write_atomically
 from nearfar.data import DataSpec, Normalised, ScaleData
-from nearfar.data.skipped import SKIPPED, listing_skipped
+from nearfar.data.skipped import listing_skipped
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.progress import Progress, silent
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record, save_checkpoint
 from nearfar.training.classifier import Classifier
 from nearfar.training.first_weights import draw_weights
+from nearfar.training.folder import WEIGHTS, claimed
 from nearfar.training.joint_norm import join_batch_norms
 from nearfar.training.keeper import Keeper
 from nearfar.training.lightning_run import make_trainer, run_trainer
 from nearfar.training.metrics_log import MetricsLog
 from nearfar.training.processes import Place, find_place, others
-from nearfar.training.run_state import Kept, read_best, read_last, sweep
+from nearfar.training.run_state import Kept, read_best, read_last
+from nearfar.training.same_data import what_changed
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
+from nearfar.training.trainer_spec import check_tensorboard
 from nearfar.version import __version__
 
 __all__ = ["WEIGHTS", "follow", "train"]
 
-#: Name of the weight file in a run's folder.
-WEIGHTS = "weights.safetensors"
-_HEAD = "# nearfar train --config config.yaml\n"
 #: How long processes beside the first wait for it to write the weights, in seconds.
 _PATIENCE = 600
 
@@ -79,29 +78,26 @@ def train(
         The trained network with its record.
 
     Raises:
-        InputError: settings that do not fit, missing data, or an ``out`` that holds something else.
+        InputError: settings that do not fit, data that are missing or changed since an interrupted run
+            began, or an ``out`` that holds something else, a finished run of other versions, or a run
+            under way in another process.
     """
     out = Path(out)
     check_seed(seed)
     recipe = Recipe(model, data.explicit(), fit, seed, trainer)
-    versions = _versions()
     if (out / WEIGHTS).exists():
-        try:
-            record = read_record(out / WEIGHTS)
-        except InputError as cause:
-            raise InputError(f"{cause}; delete {out} to train it again") from cause
-        made_then = {key: record.get(key) for key in versions}
-        if Recipe.from_dict(record["recipe"]) == recipe and made_then == versions:
-            return load_checkpoint(out / WEIGHTS)
+        done = _done(out, recipe)
+        if done is not None:
+            return done
+    check_tensorboard(trainer)
     place = find_place(trainer, _devices(trainer))
     if trainer.strategy == "fsdp" and fit.ema is not None:
         raise InputError(
             f"ema={fit.ema} cannot follow weights that strategy='fsdp' shares out; leave ema out, or take "
             f"strategy='ddp'"
         )
-    if place.rank == 0:
-        _claim(out, recipe)
-    with _reproducible(recipe), others(place, recipe, out):
+    claim = nullcontext() if place.rank else claimed(out, recipe)
+    with claim, _reproducible(recipe), others(place, recipe, out):
         return _train(recipe, out, place, progress)
 
 
@@ -115,6 +111,29 @@ def follow(recipe: Recipe, out: Path, place: Place) -> None:
     """
     with _reproducible(recipe):
         _train(recipe, out, place, silent)
+
+
+def _done(out: Path, recipe: Recipe) -> Checkpoint | None:
+    """The finished run in ``out``; ``None`` where it is one of other settings."""
+    try:
+        record = read_record(out / WEIGHTS)
+    except InputError as cause:
+        raise InputError(f"{cause}; delete {out} to train it again") from cause
+    if Recipe.from_dict(record["recipe"]) != recipe:
+        return None
+    now = _versions()
+    then = {key: record.get(key, "unknown") for key in now}
+    if then != now:
+        raise InputError(
+            f"{out} holds a finished run of these settings, made with {_said(then)}, and this is "
+            f"{_said(now)}, which may round otherwise; delete the folder to train it again, or audit its "
+            f"weights as they are"
+        )
+    return load_checkpoint(out / WEIGHTS)
+
+
+def _said(versions: dict[str, str]) -> str:
+    return " and ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _versions() -> dict[str, str]:
@@ -141,35 +160,6 @@ def check_seed(seed: int) -> None:
         raise InputError(f"seed must be from 0 to {2**32 - 1}, got {seed}")
 
 
-def _claim(out: Path, recipe: Recipe) -> None:
-    """Makes ``out`` this run's folder: new, empty, or left by an interrupted run of these settings."""
-    marker = out / "config.yaml"
-    if out.is_dir() and any(out.iterdir()):
-        # Of what was refused before it trained there is nothing but these two.
-        begun = {path.name for path in out.iterdir()} - {marker.name, SKIPPED}
-        mine = _asks_for(marker, recipe) or (not begun and _is_ours(marker))
-        if not mine or (out / WEIGHTS).exists():
-            raise InputError(
-                f"{out} is not empty and holds no unfinished run of these settings; choose another "
-                f"folder with --out, or move that one away"
-            )
-        sweep(out)
-    make_folder(out)
-    write_atomically(marker, f"{_HEAD}{recipe.as_yaml()}")
-
-
-def _is_ours(config: Path) -> bool:
-    return config.is_file() and config.read_bytes().startswith(_HEAD.encode())
-
-
-def _asks_for(config: Path, recipe: Recipe) -> bool:
-    """Whether a configuration, of this or an older nearfar, is of these settings."""
-    try:
-        return Recipe.from_dict(yaml.safe_load(config.read_text(encoding="utf-8"))) == recipe
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, InputError):
-        return False
-
-
 def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Checkpoint:
     def load() -> ScaleData:
         return ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
@@ -179,6 +169,7 @@ def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Check
     network = _network(recipe, images)
     draw_weights(network, recipe.fit.init)
     _try(network, images, recipe)
+    _try_alone(network, images, recipe)
     # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
     for tensor in (*network.parameters(), *network.buffers()):
         # Module.to refuses filters over scale, which have five dimensions. `to`, not `contiguous`, which
@@ -192,18 +183,20 @@ def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Check
     classifier = Classifier(taught, recipe.fit, len(images.class_names), recipe.seed)
     if recipe.trainer.compile:
         taught.compile()  # in place: names of weights stay what they are
-    kept = _fit(classifier, images, recipe, out, place, progress)
+    _fit(classifier, images, recipe, out, place, progress)
     if place.rank:
         return _await(out)
+    kept, finished = _finished(recipe, images, out)
     save_checkpoint(
         out / WEIGHTS,
-        _finished(recipe, images, out, kept),
+        finished,
         {
             "recipe": recipe.as_dict(),
             "in_chans": images.in_chans,
             "class_names": list(images.class_names),
             "normalisation": None if figures is None else dataclasses.asdict(figures),
             "colours": None if (c := images.colours()) is None else dataclasses.asdict(c),
+            "data": images.fingerprint(),
             **_versions(),
             "best_epoch": kept.epoch + 1,
             "validation_loss": kept.loss,
@@ -222,14 +215,18 @@ def _network(recipe: Recipe, images: ScaleData) -> nn.Module:
     )
 
 
-def _finished(recipe: Recipe, images: ScaleData, out: Path, kept: Kept) -> nn.Module:
-    """A fresh network, untouched by compiling, joining or sharing out, with the kept weights."""
+def _finished(recipe: Recipe, images: ScaleData, out: Path) -> tuple[Kept, nn.Module]:
+    """The kept figures, and their weights in a fresh network, untouched by compiling, joining or sharing out.
+
+    The figures are those beside the weights: a run that was killed between ``best.ckpt`` and ``last.ckpt``,
+    on hardware that does not repeat bits, may have gone on without finding that epoch the best again.
+    """
     best = read_best(out)
     assert best is not None
-    assert best[0] == kept
+    kept, weights = best
     network = _network(recipe, images)
-    network.load_state_dict(best[1])
-    return network
+    network.load_state_dict(weights)
+    return kept, network
 
 
 def _await(out: Path) -> Checkpoint:
@@ -247,14 +244,18 @@ def _await(out: Path) -> Checkpoint:
 
 def _check_batches(images: ScaleData, place: Place) -> None:
     """Refuses batches too small to be shared out."""
-    count = len(images.indices["train"])
-    smallest = count % images.batch_size or images.batch_size
+    count, smallest = len(images.indices["train"]), _smallest(images)
     if (smallest + 1) // 2 < place.world:
         raise InputError(
             f"{place.world} processes share a batch in pairs of images, but the last of {count} training "
             f"images in batches of {images.batch_size} has {smallest}; choose another fit.batch_size or "
             f"data.train"
         )
+
+
+def _smallest(images: ScaleData) -> int:
+    """How many images the smallest training batch has: the last, or all alike."""
+    return len(images.indices["train"]) % images.batch_size or images.batch_size
 
 
 def _fit(
@@ -264,11 +265,18 @@ def _fit(
     out: Path,
     place: Place,
     progress: Progress,
-) -> Kept:
-    """Trains, or goes on with it, and says which epoch was kept."""
+) -> None:
+    """Trains, or goes on with it."""
     state = read_last(out, _versions())
+    data = images.fingerprint()
+    changed = "" if state is None else what_changed(state.get("data"), data)  # older states lack it
+    if changed:
+        raise InputError(
+            f"the images of {recipe.data.source} are not those that the run in {out} began with: {changed}; "
+            f"put them back as they were to go on, or train anew in another folder with --out"
+        )
     rows = MetricsLog(out / "metrics.csv", [] if state is None else state["rows"])
-    keeper = Keeper(recipe, out, rows, state, _versions(), progress)
+    keeper = Keeper(recipe, out, rows, state, {"data": data, "versions": _versions()}, progress)
     if state is not None:
         classifier.load_state_dict(state["module"])
         images.begin_at(state["epoch"], state["batch"])
@@ -288,7 +296,6 @@ def _fit(
             f"the loss of {recipe.model.name} was not a finite number {when}: training "
             f"diverged; lower fit.lr (now {recipe.fit.lr})"
         )
-    return keeper.kept
 
 
 def _try(network: torch.nn.Module, images: ScaleData, recipe: Recipe) -> None:
@@ -310,6 +317,25 @@ def _try(network: torch.nn.Module, images: ScaleData, recipe: Recipe) -> None:
             f"model {recipe.model.name!r} answers an image with {tuple(answer.shape)} where one number "
             f"for each of {len(images.class_names)} classes is needed"
         )
+
+
+def _try_alone(network: nn.Module, images: ScaleData, recipe: Recipe) -> None:
+    """A batch of one image through the network as in training, where there will be one.
+
+    A batch norm over one value a channel has nothing to norm by.
+    """
+    if _smallest(images) > 1:
+        return
+    image = images.images("train", recipe.data.protocol.train_scales[0], first=1)
+    try:
+        with isolate_rng(), torch.no_grad():
+            copy.deepcopy(network).train()(image)
+    except Exception as cause:
+        raise InputError(
+            f"model {recipe.model.name!r} cannot be trained on a batch of 1 image, which the last of "
+            f"{len(images.indices['train'])} training images in batches of {images.batch_size} is: {cause}; "
+            f"choose another fit.batch_size or data.train"
+        ) from cause
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Keeper(Callback):
         folder: the run's.
         rows: its ``metrics.csv``.
         state: of ``last.ckpt``, to go on from; ``None`` begins.
-        versions: noted in ``last.ckpt``.
+        noted: what ``last.ckpt`` says besides: ``versions``, and ``data``, the fingerprint of the images.
         progress: called after each epoch, in the first process.
     """
 
@@ -49,11 +49,11 @@ class Keeper(Callback):
         folder: Path,
         rows: MetricsLog,
         state: dict[str, Any] | None,
-        versions: dict[str, str],
+        noted: dict[str, Any],
         progress: Progress,
     ) -> None:
         self.recipe, self.folder, self.rows = recipe, folder, rows
-        self.state, self.versions, self.progress = state, versions, progress
+        self.state, self.noted, self.progress = state, noted, progress
         self.kept = Kept() if state is None else Kept(**state["kept"])
         self._saved = (0, 0) if state is None else (state["epoch"], state["batch"])
 
@@ -156,7 +156,7 @@ class Keeper(Callback):
             **{name: _sums(trainer, getattr(module, name)) for name in _MEANS},
             "kept": asdict(self.kept),
             "rows": self.rows.rows,
-            "versions": self.versions,
+            **self.noted,
         }
         if trainer.is_global_zero:
             write_state(last_path(self.folder), state)

@@ -68,7 +68,8 @@ class Recipe:
         """
         try:
             # Fields that came later have defaults under which an older run stays what it was.
-            data = dict(given["data"])
+            # But split has come to depend on the files; before it was recorded, it was by seed.
+            data = {"split": "seed", **given["data"]}
             data["protocol"] = ScaleProtocol(**data["protocol"])
             data["root"] = Path(data["root"]) if data["root"] else None
             return cls(

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from nearfar.errors import InputError
 
-__all__ = ["TrainerSpec"]
+__all__ = ["TrainerSpec", "check_tensorboard"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TrainerSpec:
         tensorboard: log for TensorBoard too, into ``tensorboard/`` (needs ``nearfar[logs]``).
 
     Raises:
-        InputError: ``save_every`` below 1, or TensorBoard is not installed.
+        InputError: ``save_every`` below 1.
     """
 
     accelerator: str = "cpu"
@@ -47,7 +47,15 @@ class TrainerSpec:
                 f"save_every must be at least 1 update, got {every}; leave it out to save at the end "
                 f"of each epoch only"
             )
-        if self.tensorboard and find_spec("tensorboard") is None:
-            raise InputError(
-                "tensorboard=True needs TensorBoard, which is not installed: pip install 'nearfar[logs]'"
-            )
+
+
+def check_tensorboard(spec: TrainerSpec) -> None:
+    """Refuses to log for TensorBoard where it is missing; a net that was trained with it loads anywhere.
+
+    Raises:
+        InputError: TensorBoard is asked for and not installed.
+    """
+    if spec.tensorboard and find_spec("tensorboard") is None:
+        raise InputError(
+            "tensorboard=True needs TensorBoard, which is not installed: pip install 'nearfar[logs]'"
+        )

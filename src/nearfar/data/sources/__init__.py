@@ -13,17 +13,17 @@ from nearfar.data.sources.decoding import Square
 from nearfar.data.sources.digits import digits_source
 from nearfar.data.sources.files import file_identity
 from nearfar.data.sources.folder import folder_listing, folder_parts, folder_source
-from nearfar.data.sources.hub import hub_listing
+from nearfar.data.sources.hub import hub_listing, hub_parts
 from nearfar.data.sources.idx import idx_source
 from nearfar.data.sources.labelled import LabelledImages
 from nearfar.data.sources.listing import Listing
 from nearfar.data.sources.mnist_scale import mnist_scale_source
 from nearfar.data.sources.streaming import ImageFile, streamed
-from nearfar.data.sources.tars import shard_listing, tar_listing
+from nearfar.data.sources.tars import shard_listing, shard_parts, tar_listing, tar_parts
 from nearfar.data.sources.tiny_imagenet import tiny_imagenet_source
 from nearfar.errors import InputError
 
-__all__ = ["LabelledImages", "is_own", "list_sources", "load_source"]
+__all__ = ["LabelledImages", "has_test_part", "is_own", "list_sources", "load_source"]
 
 _SOURCES: dict[str, Callable[[Path | None], LabelledImages]] = {
     "digits": digits_source,
@@ -48,6 +48,27 @@ def list_sources() -> list[str]:
 def is_own(name: str) -> bool:
     """Whether a source holds anybody's images: of any size, some of them perhaps damaged."""
     return name in _OWN or name.startswith(_HUB)
+
+
+def has_test_part(name: str, root: Path | None) -> bool:
+    """Whether a source of one's own (:func:`is_own`) has an official test part; no image is read.
+
+    Args:
+        name, root: as in :func:`load_source`.
+
+    Raises:
+        InputError: the files are not there, or it cannot be told what are parts and what classes.
+    """
+    assert is_own(name), "published sources are asked for their parts when they are read"
+    if name in ("folder", "stream_folder"):
+        return folder_parts(root)[1] is not None
+    if name == "stream_tar":
+        parts = tar_parts(root)
+    elif name == "stream_wds":
+        parts = shard_parts(root)
+    else:
+        parts = hub_parts(name.removeprefix(_HUB))
+    return parts is not None and parts.test is not None
 
 
 def load_source(

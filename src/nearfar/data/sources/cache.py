@@ -25,7 +25,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("NEARFAR_CACHE", Path.home() / ".cache" / "nearfar"))
 
 
-def cached_tensors(name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def cached_tensors(
+    name: str,
+    make: Callable[[], Mapping[str, Tensor]],
+    keep: Callable[[], bool] = lambda: True,
+) -> dict[str, Tensor]:
     """Tensors from the cache, or made and put there.
 
     A file whose content does not have the checksum it was written with is made anew. Where the
@@ -34,6 +38,7 @@ def cached_tensors(name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[
     Args:
         name: of the file, without its ending; names everything that the content depends on.
         make: makes the tensors.
+        keep: asked after that: whether what was made may be kept.
     """
     if os.environ.get("NEARFAR_CACHE") == "off":
         return dict(make())
@@ -42,6 +47,8 @@ def cached_tensors(name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[
     if found is not None:
         return found
     made = {key: value.contiguous() for key, value in make().items()}
+    if not keep():
+        return made
     try:
         write_atomically(path, save(made, metadata={_KEY: checksum(made)}))
     except (OSError, ValueError) as cause:

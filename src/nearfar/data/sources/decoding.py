@@ -17,7 +17,15 @@ from torch import Tensor
 from nearfar.data.protocol import ScaleProtocol
 from nearfar.errors import InputError
 
-__all__ = ["PIXEL_LIMIT", "Exactly", "Place", "Square", "decoded", "quiet_pillow", "why"]
+__all__ = [
+    "PIXEL_LIMIT",
+    "Exactly",
+    "Fault",
+    "Place",
+    "Square",
+    "decoded",
+    "quiet_pillow",
+]
 
 #: Images of more pixels are refused: a small file can hold more of them than memory does.
 PIXEL_LIMIT = 100_000_000
@@ -134,9 +142,28 @@ class Square:
         return square.render(image.unsqueeze(0), 1.0)[0].mul(255).round().to(torch.uint8)
 
 
-def why(cause: Exception) -> str:
-    """An exception as the reason in a list: one line."""
-    return " ".join(str(cause).split()) or type(cause).__name__
+@dataclass(frozen=True)
+class Fault:
+    """An image that could not be read.
+
+    Attributes:
+        index: which.
+        why: the reason, one line.
+        passes: the image need not be bad: rights, the disk, too many open files or too little memory
+            were in the way, and another time it may be read.
+    """
+
+    index: int
+    why: str
+    passes: bool
+
+    @classmethod
+    def of(cls, index: int, cause: Exception) -> Fault:
+        """From what was raised."""
+        # Pillow too says with an OSError that a file is cut off or no image, but without a number.
+        of_system = isinstance(cause, OSError) and cause.errno is not None
+        said = " ".join(str(cause).split()) or type(cause).__name__
+        return cls(index, said, of_system or isinstance(cause, MemoryError))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nearfar.data.skipped import Skipped
 from nearfar.data.sources.cache import cached_tensors
-from nearfar.data.sources.decoding import Place, decoded, quiet_pillow, why
+from nearfar.data.sources.decoding import Fault, Place, decoded, quiet_pillow
 from nearfar.errors import InputError
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "MEMORY_BOUND",
     "FilesRead",
     "file_identity",
+    "holds_images",
     "image_files",
+    "is_hidden",
     "read_images",
     "sub_folders",
 ]
@@ -37,7 +39,7 @@ WORTH_KEEPING, KEPT_AT_MOST = 8 * 2**20, 2**30
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _AT_ONCE = 128
 # Written into the cache's names: a change of how files are decoded must not meet old ones.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -59,23 +61,38 @@ def sub_folders(folder: Path) -> list[Path]:
     """Visible sub-folders in order of their names; none where there is no such folder."""
     if not folder.is_dir():
         return []
-    # "__MACOSX" and the like are what archivers leave behind.
-    visible = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    visible = (p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
     return sorted(visible, key=lambda path: path.name)
 
 
+def is_hidden(folder: str) -> bool:
+    """Whether a folder of this name is passed over: what editors and archivers leave behind."""
+    return folder.startswith((".", "__"))  # ".ipynb_checkpoints", "__MACOSX"
+
+
+def holds_images(folder: Path, below: bool = True) -> bool:
+    """Whether there is an image file in a folder or, if asked for, below it."""
+    return next(_found(folder, below), None) is not None
+
+
+def _found(folder: Path, below: bool = True) -> Iterator[Path]:
+    for place, inner, names in os.walk(folder):
+        # In place: what is not in the list any more is not walked through.
+        inner[:] = [name for name in inner if below and not is_hidden(name)]
+        for name in names:
+            if Path(name).suffix.lower() in ENDINGS and not name.startswith("."):
+                yield Path(place) / name
+
+
 def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder and below it, in order of their paths; other files are passed over.
+    """Image files in a folder and below it, in order of their paths.
+
+    Other files are passed over, and so are hidden folders.
 
     Raises:
         InputError: no such folder, or no image in it.
     """
-    found = [
-        Path(place) / name
-        for place, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in ENDINGS and not name.startswith(".")
-    ]
+    found = list(_found(folder))
     if not found:
         raise InputError(
             f"there is no image in {folder} (looked for {' '.join(sorted(ENDINGS))}); add some, or "
@@ -93,7 +110,8 @@ def read_images(
     """Reads files into one tensor; several at a time, since decoding leaves Python's lock free.
 
     Many files are decoded once and kept in the cache (:func:`cache_folder`), by a checksum over all
-    paths, sizes and times of change, and over what decides how they are decoded.
+    paths, sizes and times of change, and over what decides how they are decoded. Where a file could not
+    be read for a reason that may pass, nothing is kept.
 
     Args:
         paths: what to read.
@@ -112,14 +130,17 @@ def read_images(
             f"the {MEMORY_BOUND / 2**30:g} GiB that a data set may take; {mend}"
         )
 
+    passing: list[Fault] = []
+
     def make() -> dict[str, Tensor]:
         images, faults = _read(paths, place, reduced)
-        told = json.dumps(faults).encode()
+        passing.extend(fault for fault in faults if fault.passes)
+        told = json.dumps([(fault.index, fault.why) for fault in faults]).encode()
         return {"images": images, "faults": torch.frombuffer(bytearray(told), dtype=torch.uint8)}
 
     lasting = needed <= KEPT_AT_MOST and sum(map(_bytes, paths)) >= WORTH_KEEPING
     key = file_identity(paths, f"{_VERSION} {place} {reduced}") if lasting else ""
-    found = cached_tensors(f"decoded-{key}", make) if lasting else make()
+    found = cached_tensors(f"decoded-{key}", make, lambda: not passing) if lasting else make()
     faults: list[tuple[int, str]] = json.loads(bytes(found["faults"].numpy()))
     kept = torch.ones(len(paths), dtype=torch.bool)
     kept[[i for i, _ in faults]] = False
@@ -128,19 +149,17 @@ def read_images(
     return FilesRead(images, kept.nonzero().flatten(), skipped)
 
 
-def _read(
-    paths: Sequence[Path], place: Place, reduced: bool
-) -> tuple[Tensor, list[tuple[int, str]]]:
+def _read(paths: Sequence[Path], place: Place, reduced: bool) -> tuple[Tensor, list[Fault]]:
     images = torch.zeros(len(paths), 3, place.size, place.size, dtype=torch.uint8)
 
-    def read(first: int) -> list[tuple[int, str]]:
+    def read(first: int) -> list[Fault]:
         faults = []
         for i in range(first, min(first + _AT_ONCE, len(paths))):
             try:
                 images[i] = place(decoded(paths[i], 2 * place.size if reduced else None))
             # Pillow's readers raise whatever the damage made them trip over.
             except Exception as cause:
-                faults.append((i, why(cause)))
+                faults.append(Fault.of(i, cause))
         return faults
 
     with quiet_pillow():

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nearfar.data.sources.decoding import Place, Square
-from nearfar.data.sources.files import image_files, read_images, sub_folders
+from nearfar.data.sources.files import holds_images, image_files, read_images, sub_folders
 from nearfar.data.sources.labelled import LabelledImages
 from nearfar.data.sources.listing import Listing
+from nearfar.data.sources.parts import Inside, folder_shaped
 from nearfar.errors import InputError
 
 __all__ = ["folder_listing", "folder_parts", "folder_source", "read_parts"]
-
-_HELD_OUT = ("val", "validation", "valid", "test")
 
 
 def folder_source(root: Path | None, place: Square, max_skipped: float = 0.01) -> LabelledImages:
     """Reads ``root/CLASS/*``, or ``root/train/CLASS/*`` with ``root/val`` or ``root/test`` beside it.
 
     The sub-folders' names, in order, are the classes. The official test part is ``test`` where there
-    is one (then ``val`` belongs to the training part), else ``val``.
+    is one (then ``val`` belongs to the training part), else ``val``. Other names of parts, and what is
+    refused for looking like one: :mod:`nearfar.data.sources.parts`.
 
     Args:
         root: the folder.
@@ -29,8 +29,9 @@ def folder_source(root: Path | None, place: Square, max_skipped: float = 0.01) -
             animated, of more than 100 million pixels, or not of 8 bits a channel.
 
     Raises:
-        InputError: no ``root``, fewer than two classes, a class without images, a
-            class that only the test part has, too many unreadable images, or too many for memory.
+        InputError: no ``root``, folders that may be parts or classes, fewer than two classes, a class
+            without images, a class that only the test part has, too many unreadable images, or too many
+            for memory.
     """
     training, test = folder_parts(root)
     return read_parts(training, test, place, max_skipped, reduced=True)
@@ -40,18 +41,23 @@ def folder_parts(root: Path | None) -> tuple[list[Path], Path | None]:
     """Folders with a sub-folder a class: those of the training part, and the official test part.
 
     Raises:
-        InputError: ``root`` is no folder.
+        InputError: ``root`` is no folder, or it cannot be told whether its sub-folders are parts or
+            classes.
     """
     if root is None or not root.is_dir():
         raise InputError(
             f"a folder source needs as its root an existing folder with a sub-folder a class, got {root}"
         )
-    parts = {name: root / name for name in ("train", *_HELD_OUT) if sub_folders(root / name)}
-    # Only together: there may be a class that is named "train".
-    if "train" not in parts or len(parts) < 2:
+    parts = folder_shaped({top.name: _inside(top) for top in sub_folders(root)}, root)
+    if parts is None:
         return [root], None
-    test = parts.pop("test", None) or parts.pop(list(parts)[-1])
-    return list(parts.values()), test
+    return [root / name for name in parts.training], root / parts.test if parts.test else None
+
+
+def _inside(folder: Path) -> Inside:
+    direct = holds_images(folder, below=False)
+    below = frozenset(inner.name for inner in sub_folders(folder))
+    return Inside(direct, below, direct or holds_images(folder))
 
 
 def folder_listing(training: Sequence[Path], test: Path | None) -> Listing[Path]:

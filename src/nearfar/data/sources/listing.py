@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nearfar.data.skipped import Skipped, UnreadableFilesError, refuse_too_many
 from nearfar.data.sources.labelled import LabelledImages, StoredImages
+from nearfar.errors import InputError
 
 __all__ = ["Listing"]
 
@@ -45,8 +46,16 @@ class Listing(Generic[_Where]):
             max_skipped: which share of all they may be.
 
         Raises:
+            InputError: a class without a training image.
             UnreadableFilesError: they are more, or a class has none left to train on.
         """
+        there = set(self.labels[: self.test_from])
+        bare = [name for i, name in enumerate(self.class_names) if i not in there]
+        if bare:
+            raise InputError(
+                f"{', '.join(bare)}: a class that has no training image; add some, or take it from the "
+                f"classes (from classes.txt; where numbers stand for classes, leave no gap from 0 on)"
+            )
         refuse_too_many(skipped, len(self.where), max_skipped)
         labels = torch.tensor(self.labels)[kept]
         from_here = None if self.test_from is None else int((kept < self.test_from).sum())

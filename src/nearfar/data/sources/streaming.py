@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from nearfar.data.skipped import Skipped
 from nearfar.data.sources.cache import cached_tensors
-from nearfar.data.sources.decoding import Place, decoded, quiet_pillow, why
+from nearfar.data.sources.decoding import Fault, Place, decoded, quiet_pillow
 from nearfar.data.sources.labelled import LabelledImages
 from nearfar.data.sources.listing import Listing
 from nearfar.errors import InputError
@@ -24,7 +24,7 @@ from nearfar.errors import InputError
 __all__ = ["Entry", "ImageFile", "StreamedImages", "streamed"]
 
 _AT_ONCE = 32
-_VERSION = 1
+_VERSION = 2
 
 
 class Entry(Protocol):
@@ -74,30 +74,37 @@ class StreamedImages:
         images = torch.zeros((len(wanted), *self.shape[1:]), dtype=torch.uint8)
         faults = self._read(wanted, images)
         if faults:
-            i, reason = faults[0]
+            fault = faults[0]
             raise InputError(
-                f"{self.where[wanted[i]]} can no longer be read ({reason}); it could when training "
-                f"began: leave the files alone while they are in use, and start again"
+                f"{self.where[wanted[fault.index]]} can no longer be read ({fault.why}); it could when "
+                f"training began: leave the files alone while they are in use, and start again"
             )
         return images
 
     def unreadable(self, identity: str) -> list[tuple[int, str]]:
         """Every image read once: which cannot be, and why. What was found is kept in the cache.
 
+        Of an image that could not be read for a reason that may pass, only that is kept: it is read again
+        at once, and each time that the cache is asked.
+
         Args:
             identity: of the files' content, for the cache.
         """
 
         def make() -> dict[str, Tensor]:
-            told = json.dumps(self._read(range(len(self)), None)).encode()
+            found = self._read(range(len(self)), None)
+            lasting = [(fault.index, fault.why) for fault in found if not fault.passes]
+            told = json.dumps([lasting, [fault.index for fault in found if fault.passes]]).encode()
             return {"faults": torch.frombuffer(bytearray(told), dtype=torch.uint8)}
 
         found = cached_tensors(f"unreadable-{_VERSION}-{identity}", make)
-        faults: list[tuple[int, str]] = json.loads(bytes(found["faults"].numpy()))
-        return faults
+        lasting: list[tuple[int, str]]
+        lasting, again = json.loads(bytes(found["faults"].numpy()))
+        still = [(again[fault.index], fault.why) for fault in self._read(again, None)]
+        return sorted((i, reason) for i, reason in (*lasting, *still))
 
-    def _read(self, wanted: Sequence[int], into: Tensor | None) -> list[tuple[int, str]]:
-        def read(first: int) -> list[tuple[int, str]]:
+    def _read(self, wanted: Sequence[int], into: Tensor | None) -> list[Fault]:
+        def read(first: int) -> list[Fault]:
             faults = []
             for i in range(first, min(first + portion, len(wanted))):
                 try:
@@ -106,7 +113,7 @@ class StreamedImages:
                         into[i] = image
                 # Pillow's readers raise whatever the damage made them trip over.
                 except Exception as cause:
-                    faults.append((i, why(cause)))
+                    faults.append(Fault.of(i, cause))
             return faults
 
         # Worker processes share the cores already.
@@ -114,7 +121,7 @@ class StreamedImages:
         portion = max(1, min(_AT_ONCE, -(-len(wanted) // threads)))
         begins = range(0, len(wanted), portion)
         with quiet_pillow():
-            if threads == 1 or len(begins) == 1:
+            if threads == 1 or len(begins) <= 1:
                 return [fault for first in begins for fault in read(first)]
             pool = ThreadPoolExecutor(threads)
             try:

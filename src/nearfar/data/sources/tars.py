@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from nearfar.data.sources.files import ENDINGS, file_identity
+from nearfar.data.sources.files import ENDINGS, file_identity, is_hidden
 from nearfar.data.sources.listing import Listing
+from nearfar.data.sources.parts import Inside, Parts, folder_shaped, named_parts, shard_part
 from nearfar.errors import InputError
 
-__all__ = ["Member", "shard_listing", "tar_listing"]
+__all__ = ["Member", "shard_listing", "shard_parts", "tar_listing", "tar_parts"]
 
-_PARTS = ("train", "val", "validation", "valid", "test")
+# Where an image lies, folder by folder, and the image.
+_Placed = tuple[tuple[str, ...], "Member"]
 
 
 @dataclass(frozen=True)
@@ -45,63 +48,97 @@ def tar_listing(root: Path | None) -> tuple[Listing[Member], str]:
 
     A tar file stands for a folder of its name: ``train.tar`` with ``CLASS/x.jpg``, ``train/CLASS.tar``
     with ``x.jpg``, and one tar file with ``train/CLASS/x.jpg`` are the same. Parts are those of a folder;
-    folders that all files share are passed over.
+    folders that all files share are passed over, and so are hidden ones.
 
     Returns:
         The listing, and what identifies the files' content.
 
     Raises:
         InputError: no tar file; one that is damaged, compressed, or has members that lead out of it;
-            fewer than two classes; or a class that only the test part has.
+            folders that may be parts or classes; fewer than two classes; or a class that only the test
+            part has.
     """
+    identity, found = _placed(root)
+    parts = _folder_parts(found, root)
+    of_parts = () if parts is None else (*parts.training, parts.test)
+    labelled = []
+    for place, member in found:
+        parted = place[:1] and place[0] in of_parts
+        part, kind = (place[0], place[1:2]) if parted else ("", place[:1])
+        if not kind:
+            raise InputError(
+                f"{member} lies in no folder that would name its class; put it into one"
+            )
+        labelled.append((part, kind[0], member))
+    return _listing(labelled, parts, root), identity
+
+
+def tar_parts(root: Path | None) -> Parts | None:
+    """The parts that :func:`tar_listing` tells apart; ``None`` where there are none.
+
+    Raises:
+        InputError: as :func:`tar_listing` does of files, parts and classes.
+    """
+    return _folder_parts(_placed(root)[1], root)
+
+
+def _folder_parts(found: Sequence[_Placed], root: Path | None) -> Parts | None:
+    direct = {place[0] for place, _ in found if len(place) == 1}
+    below: dict[str, set[str]] = {place[0]: set() for place, _ in found if place}
+    for place, _ in found:
+        if len(place) > 1:
+            below[place[0]].add(place[1])
+    inside = {name: Inside(name in direct, frozenset(held)) for name, held in below.items()}
+    return folder_shaped(inside, root)
+
+
+def _placed(root: Path | None) -> tuple[str, Sequence[_Placed]]:
+    """What identifies the tar files' content, and their images by where they lie."""
     tars = _tars(root)
-    found: list[tuple[tuple[str, ...], Member]] = []
+    identity = file_identity(tars, "tar")
+    return identity, _images(tuple(tars), root, identity)
+
+
+@functools.lru_cache(maxsize=1)  # parts are asked for before images, and archives can be long
+def _images(tars: tuple[Path, ...], root: Path | None, identity: str) -> tuple[_Placed, ...]:
+    found: list[_Placed] = []
     for tar in tars:
         above = () if tar == root else tar.relative_to(root or "").with_suffix("").parts
         for name, member in _members(tar):
-            if name.suffix.lower() in ENDINGS and not name.name.startswith("."):
+            image = name.suffix.lower() in ENDINGS and not name.name.startswith(".")
+            if image and not any(map(is_hidden, name.parts[:-1])):
                 found.append(((*above, *name.parts[:-1]), member))
     found.sort(key=lambda entry: (entry[0], entry[1].name))
     while (
         found and len({place[:1] for place, _ in found}) == 1 and all(len(p) > 1 for p, _ in found)
     ):
         found = [(place[1:], member) for place, member in found]
-    first = {place[0] for place, _ in found if len(place) > 1}
-    parted = "train" in first and len(first) > 1 and first <= set(_PARTS)
-    labelled = []
-    for place, member in found:
-        part, kind = (place[0], place[1:2]) if parted and len(place) > 1 else ("train", place[:1])
-        if not kind:
-            raise InputError(
-                f"{member} lies in no folder that would name its class; put it into one"
-            )
-        labelled.append((part, kind[0], member))
-    return _listing(labelled, root), file_identity(tars, "tar")
+    return tuple(found)
 
 
 def shard_listing(root: Path | None) -> tuple[Listing[Member], str]:
     """Shards as the webdataset package writes them: ``KEY.jpg`` (or another image) beside ``KEY.cls``.
 
-    Shards whose names begin with ``train``, ``val`` or ``test`` are that part; where none begin so, all
-    are one. ``KEY.cls`` holds the class's number from 0; ``classes.txt`` beside the shards may name
-    the classes, a line each.
+    Shards whose names have a word such as ``train``, ``val`` or ``test``, or begin so, are that part;
+    where none have, all are one. ``KEY.cls`` holds the class's number from 0; ``classes.txt`` beside
+    the shards may name the classes, a line each.
 
     Returns:
         The listing, and what identifies the files' content.
 
     Raises:
         InputError: no shard; one that is damaged, compressed, or has members that lead out of it; an
-            image without a class; a number that is none, or that has no name.
+            image without a class; a number that is none, or that has no name; or shards of which only
+            some name their part.
 
     Limits:
         Shards are files of this machine; ``http://…`` and ``pipe:…`` are not read.
     """
     tars = _tars(root)
-    prefixes = ("train", "val", "test")
-    parted = any(tar.name.startswith("train") for tar in tars)
+    parts = _shard_parts(tars, root)
     labelled: list[tuple[str, int, Member]] = []
     for tar in tars:
-        part = next((p for p in prefixes if parted and tar.name.startswith(p)), "train")
+        part = shard_part(tar.stem) or ""
         images, numbers = {}, {}
         for name, member in _members(tar):
             stem, _, ending = name.name.partition(".")
@@ -130,13 +167,37 @@ def shard_listing(root: Path | None) -> tuple[Listing[Member], str]:
             raise InputError(
                 f"{said} names {len(names)} classes, but the shards have the class {highest}; name each"
             )
-    return _parts(labelled, tuple(names)), file_identity(
+    return _parts(labelled, tuple(names), parts), file_identity(
         [*tars, *([said] if said.is_file() else [])], "wds"
     )
 
 
-def _listing(labelled: list[tuple[str, str, Member]], root: Path | None) -> Listing[Member]:
-    taught = {kind for part, kind, _ in labelled if part != _test_part(labelled)}
+def shard_parts(root: Path | None) -> Parts | None:
+    """The parts that :func:`shard_listing` tells apart; ``None`` where there are none.
+
+    Raises:
+        InputError: no shard, or shards of which only some name their part.
+    """
+    return _shard_parts(_tars(root), root)
+
+
+def _shard_parts(tars: list[Path], root: Path | None) -> Parts | None:
+    kinds = {shard_part(tar.stem): tar for tar in tars}
+    if len(kinds) == 1 and "train" not in kinds:
+        return None
+    if None in kinds or "train" not in kinds:
+        shown = ", ".join(sorted(tar.name for tar in kinds.values()))
+        raise InputError(
+            f"{root} needs shards that all name their part, one of them train, or none, got {shown}; "
+            f"name them train-0000.tar, val-0000.tar and test-0000.tar, or leave the others out"
+        )
+    return named_parts((str(kind) for kind in kinds), root)
+
+
+def _listing(
+    labelled: list[tuple[str, str, Member]], parts: Parts | None, root: Path | None
+) -> Listing[Member]:
+    taught = {kind for part, kind, _ in labelled if parts is None or part != parts.test}
     names = sorted(taught)
     if len(names) < 2:
         raise InputError(
@@ -150,14 +211,18 @@ def _listing(labelled: list[tuple[str, str, Member]], root: Path | None) -> List
                 f"{member} is of the class {kind}, which only {part} has; add training images of it, or "
                 f"remove it"
             )
-    return _parts([(part, number[kind], member) for part, kind, member in labelled], tuple(names))
+    numbered = [(part, number[kind], member) for part, kind, member in labelled]
+    return _parts(numbered, tuple(names), parts)
 
 
-def _parts(labelled: list[tuple[str, int, Member]], names: tuple[str, ...]) -> Listing[Member]:
+def _parts(
+    labelled: list[tuple[str, int, Member]], names: tuple[str, ...], parts: Parts | None
+) -> Listing[Member]:
     """The training part first, then the test part."""
-    test = _test_part(labelled)
-    training = [entry for entry in labelled if entry[0] != test]
-    tested = [entry for entry in labelled if entry[0] == test]
+    training, tested = labelled, labelled[:0]
+    if parts is not None:
+        training = [entry for name in parts.training for entry in labelled if entry[0] == name]
+        tested = [entry for entry in labelled if entry[0] == parts.test]
     both = training + tested
     return Listing(
         [member for _, _, member in both],
@@ -167,18 +232,11 @@ def _parts(labelled: list[tuple[str, int, Member]], names: tuple[str, ...]) -> L
     )
 
 
-def _test_part(
-    labelled: list[tuple[str, str, Member]] | list[tuple[str, int, Member]],
-) -> str | None:
-    """As with folders: ``test`` where there is one, else what is there for validation."""
-    there = {part for part, _, _ in labelled} - {"train"}
-    if not there:
-        return None
-    return "test" if "test" in there else max(there, key=_PARTS.index)
-
-
 def _tars(root: Path | None) -> list[Path]:
     tars = [root] if root and root.is_file() else sorted(root.rglob("*.tar")) if root else []
+    tars = [
+        t for t in tars if t == root or not any(map(is_hidden, t.relative_to(root or "").parts))
+    ]
     if not tars:
         raise InputError(
             f"this source needs as its root a .tar file, or a folder with some in it, got {root}"

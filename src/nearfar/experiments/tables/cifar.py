@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nearfar.auditing import audit
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.experiments.tables.pictures import plot_runs
-from nearfar.experiments.tables.table import Column, Row, Run, Table
+from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -52,13 +52,8 @@ def _runs(fast: bool) -> list[Run]:
                 decay_all=True,
             )
             recipe = Recipe(model, data.explicit(), fit, seed, TrainerSpec())
-            runs.append(Run(row, recipe, f"cifar/{_folder(row)}-{seed}"))
+            runs.append(Run(row, recipe, run_folder("cifar", row, seed)))
     return runs
-
-
-def _folder(row: str) -> str:
-    kept = "".join(c if c.isalnum() else "-" for c in row.replace("×", "x").lower())
-    return "-".join(filter(None, kept.split("-")))
 
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nearfar.auditing import audit
 from nearfar.data import DataSpec, mnist_scale
 from nearfar.experiments.tables.pictures import plot_runs
-from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table
+from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -66,9 +66,8 @@ def best_runs(fast: bool) -> list[Run]:
 
 
 def _run(row: str, model: ModelSpec, data: DataSpec, fit: FitSpec) -> Run:
-    place = "-".join(row.replace(",", "").lower().split())
     recipe = Recipe(model, data.explicit(), fit, data.split_seed, TrainerSpec())
-    return Run(row, recipe, f"mnist-scale/{place}-{data.split_seed}")
+    return Run(row, recipe, run_folder("mnist-scale", row, data.split_seed))
 
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:

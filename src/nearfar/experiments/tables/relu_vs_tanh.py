@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec, ScaleProtocol
-from nearfar.experiments.tables.table import Column, Row, Run, Table
+from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -51,7 +51,7 @@ def _runs(fast: bool) -> list[Run]:
                     ModelSpec("cnn4_cifar", {"act": act}), data.explicit(), fit, seed, TrainerSpec()
                 )
                 row = f"{_NAMES[act]}, rate {rate:g}"
-                runs.append(Run(row, recipe, f"relu-vs-tanh/{act}-{rate:g}-{seed}"))
+                runs.append(Run(row, recipe, run_folder("relu-vs-tanh", act, f"{rate:g}", seed)))
     return runs
 
 
@@ -67,7 +67,7 @@ def training_errors(file: Path) -> list[float]:
     return [100 * (1 - float(value)) for value in found if value]
 
 
-def epochs_until(curve: Sequence[float], goal: float) -> float:
+def epochs_until(curve: Sequence[float], goal: float) -> float | None:
     """After how many epochs errors fall to a goal, between two epochs by a straight line.
 
     Args:
@@ -75,7 +75,7 @@ def epochs_until(curve: Sequence[float], goal: float) -> float:
         goal: in per cent.
 
     Returns:
-        Epochs; infinity where the goal is not reached.
+        Epochs; ``None`` where the goal is not reached.
     """
     before = None
     for i, value in enumerate(curve):
@@ -85,7 +85,7 @@ def epochs_until(curve: Sequence[float], goal: float) -> float:
                 return middle
             return middle - (goal - value) / (before - value)
         before = value
-    return float("inf")
+    return None
 
 
 def _best(rows: Sequence[Row], name: str) -> Row | None:
@@ -103,11 +103,7 @@ def _picture(rows: Sequence[Row]) -> Figure:
             continue
         curve = row.runs[0].values["curve"]
         needed = row.mean(_EPOCHS)
-        words = (
-            f"{row.name}: {needed:.1f} epochs"
-            if needed != float("inf")
-            else f"{row.name}: not reached"
-        )
+        words = f"{row.name}: " + ("not reached" if needed is None else f"{needed:.1f} epochs")
         ax.plot(
             [k + 0.5 for k in range(len(curve))],
             curve,

@@ -14,7 +14,7 @@ from nearfar.training import Checkpoint, Recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Column", "Measured", "Printed", "Row", "Run", "Table"]
+__all__ = ["Column", "Measured", "Printed", "Row", "Run", "Table", "run_folder"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,20 @@ class Run:
         recipe: model, data, budget and seed.
         folder: where it is kept, below the folder of all tables' runs; tables that name the same
             folder share the run.
+        part: which of a row's settings it is of, where a row has several.
     """
 
     row: str
     recipe: Recipe
     folder: str
+    part: str = ""
+
+
+def run_folder(table: str, *words: object) -> str:
+    """A folder's name that says what is in it, of letters, digits, points and hyphens."""
+    said = " ".join(str(word) for word in words).replace("×", "x").replace("'", "").lower()
+    kept = "".join(c if c.isascii() and (c.isalnum() or c == ".") else " " for c in said)
+    return f"{table}/{'-'.join(kept.split())}"
 
 
 @dataclass(frozen=True)
@@ -39,10 +48,10 @@ class Measured:
 
     Attributes:
         row, seed: which run.
-        values: figures by column.
+        values: figures by column; ``None`` where there is none to give.
         parameters: of the net.
         best_epoch: whose weights were kept.
-        seconds: training time, where the run was trained in one go.
+        made: the recipe, and machine, date and versions of the measurement.
     """
 
     row: str
@@ -50,7 +59,7 @@ class Measured:
     values: Mapping[str, Any]
     parameters: int
     best_epoch: int
-    seconds: float | None = None
+    made: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Row:
 
     def values(self, key: str) -> list[float]:
         """A column's figures, of the runs that have one."""
-        return [float(run.values[key]) for run in self.runs if key in run.values]
+        return [float(run.values[key]) for run in self.runs if run.values.get(key) is not None]
 
     def mean(self, column: Column) -> float | None:
         """Over the runs; none where no run has the figure."""
@@ -128,6 +137,7 @@ class Table:
         picture: rows → the picture.
         paper: figures printed, by row and column.
         remarks: how ours differs from the paper's setting, a sentence each.
+        version: of ``measure``; what was measured by another is measured again.
     """
 
     name: str
@@ -139,6 +149,7 @@ class Table:
     picture: Callable[[Sequence[Row]], Figure]
     paper: Mapping[str, Mapping[str, Printed]]
     remarks: Sequence[str] = ()
+    version: int = 1
 
     def __post_init__(self) -> None:
         runs = self.runs(True)

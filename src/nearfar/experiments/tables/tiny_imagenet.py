@@ -11,7 +11,7 @@ from nearfar.auditing import audit, time_batches
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.experiments.tables.errors import split_error
-from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table
+from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -37,7 +37,7 @@ def _runs(fast: bool) -> list[Run]:
         )
         fit = FitSpec(epochs=1 if fast else 6, batch_size=64, lr=0.002)
         recipe = Recipe(model, data.explicit(), fit, 0, TrainerSpec())
-        runs.append(Run(row, recipe, f"tiny-imagenet/{row}-0"))
+        runs.append(Run(row, recipe, run_folder("tiny-imagenet", row, 0)))
     return runs
 
 

@@ -12,7 +12,7 @@ from nearfar.auditing import audit
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec
 from nearfar.data.protocols import SCENARIOS, TEST_SCALES, scenario, unseen
-from nearfar.experiments.tables.table import Column, Row, Run, Table
+from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -55,8 +55,7 @@ def _runs(fast: bool) -> list[Run]:
                 )
                 fit = FitSpec(epochs=1 if fast else 6, batch_size=64, lr=0.005)
                 recipe = Recipe(model, data.explicit(), fit, seed, TrainerSpec())
-                place = "-".join(row.replace(",", "").replace("'", "").lower().split())
-                runs.append(Run(row, recipe, f"weak-scales/{place}-{name}-{seed}"))
+                runs.append(Run(row, recipe, run_folder("weak-scales", row, name, seed), name))
     return runs
 
 
@@ -64,10 +63,8 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     protocol = run.recipe.data.protocol
     curve = audit(trained.path, progress=progress).curve
     accuracy = {s: 100 * curve.accuracy(s) for s in protocol.test_scales}
-    # The folder's name ends in scenario and seed.
-    name = run.folder.rsplit("-", 2)[1]
     mean = statistics.fmean(accuracy[s] for s in unseen(protocol))
-    return {"unseen": mean, name: mean, "scenario": name, "curve": list(accuracy.values())}
+    return {"unseen": mean, run.part: mean, "scenario": run.part, "curve": list(accuracy.values())}
 
 
 def _picture(rows: Sequence[Row]) -> Figure:

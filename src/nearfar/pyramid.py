@@ -179,8 +179,9 @@ def map(
         result has no place left and collapses without resizing.
     """
     if as_one_batch:
-        sizes = [len(level) for level in pyramid.levels]
-        levels = tuple(torch.split(f(torch.cat(pyramid.levels)), sizes))
+        together = f(torch.cat(pyramid.levels))
+        count = len(pyramid.levels)
+        levels = together.unflatten(0, (count, together.shape[0] // count)).unbind(0)
     else:
         levels = tuple(f(level) for level in pyramid.levels)
     if levels[0].dim() < 3:

@@ -163,7 +163,7 @@ def test_what_timm_s_users_expect(name):
 
 
 def has_stages(name):
-    return not name.startswith(("hierarchical_cnn", "hierarchical_resnet", "mlp"))
+    return not name.startswith(("hierarchical_cnn", "hierarchical_resnet", "mlp", "zoom"))
 
 
 @pytest.mark.parametrize("name", [name for name in QUICK if has_stages(name)])

@@ -94,7 +94,7 @@ def test_a_finished_run_is_returned_and_never_written_over(run):
 
 
 def test_what_an_interrupted_run_left_does_not_stop_the_next(tmp_path):
-    recipe = Recipe(ModelSpec("cnn_small"), DATA, FitSpec(epochs=1), 0, TrainerSpec())
+    recipe = Recipe(ModelSpec("cnn_small"), DATA.explicit(), FitSpec(epochs=1), 0, TrainerSpec())
     (tmp_path / "config.yaml").write_text(
         f"# nearfar train --config config.yaml\n{recipe.as_yaml()}"
     )

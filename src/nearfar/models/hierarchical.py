@@ -85,7 +85,11 @@ class HierarchicalNet(nn.Module):
     def forward_head(self, x: Pyramid, pre_logits: bool = False) -> Tensor:
         """The vote over the scales; ``pre_logits``, or no classifier: the mean of what meets it."""
         flat = pre_logits or self.num_classes == 0
-        heads = pyramid.map(lambda y: self.net.forward_head(y, pre_logits=flat), x)  # type: ignore[operator]
+        heads = pyramid.map(
+            lambda y: self.net.forward_head(y, pre_logits=flat),  # type: ignore[operator]
+            x,
+            as_one_batch=self.window is not None,
+        )
         return collapse(heads, "mean") if flat else self._voted(heads)
 
     def forward(self, x: Tensor) -> Tensor:

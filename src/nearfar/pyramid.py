@@ -181,7 +181,7 @@ def map(
     if as_one_batch:
         together = f(torch.cat(pyramid.levels))
         count = len(pyramid.levels)
-        levels = together.unflatten(0, (count, together.shape[0] // count)).unbind(0)
+        levels = torch.unflatten(together, 0, (count, together.shape[0] // count)).unbind(0)
     else:
         levels = tuple(f(level) for level in pyramid.levels)
     if levels[0].dim() < 3:

@@ -9,7 +9,6 @@ CIFAR-10. Writes results/loading.json.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
 from nearfar.cli.parsing import parse_call
 from nearfar.data import DataSpec, Normalised, ScaleData
+from nearfar.experiments.provenance import today
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, train
 from nearfar.training.classifier import Classifier
@@ -155,7 +155,7 @@ def main() -> None:
         "command": "python -m benchmarks.loading",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "torch": torch.__version__,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "threads": 2,
         "recipes": found,
     }

@@ -5,7 +5,6 @@ Writes results/networks.json, and prints the table of docs/networks.md.
 
 from __future__ import annotations
 
-import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 import nearfar
 from nearfar.atomic import write_atomically
+from nearfar.experiments.provenance import today
 
 RESULTS = Path(__file__).parent.parent / "results"
 TABLE_1 = "Takahashi, Table 1"
@@ -107,7 +107,7 @@ def main() -> None:
     record = {
         "schema": "nearfar.networks/1",
         "command": "python -m benchmarks.networks",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "rows": rows,
     }
     write_atomically(RESULTS / "networks.json", json.dumps(record, indent=1) + "\n")

@@ -6,9 +6,7 @@ results/scale_sets.json; about two minutes.
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 import tempfile
 from pathlib import Path
 from statistics import mean
@@ -18,6 +16,7 @@ import torch
 
 from nearfar.atomic import write_atomically
 from nearfar.auditing import audit
+from nearfar.experiments.provenance import machine, today
 from nearfar.experiments.quickstart import quickstart_specs
 from nearfar.training import ModelSpec, train
 
@@ -49,9 +48,9 @@ def main() -> None:
         "schema": "nearfar.scale_sets/1",
         "command": "python -m benchmarks.scale_sets",
         "seeds": SEEDS,
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, CPU",
+        "machine": machine(),
         "torch": torch.__version__,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "mean": means,
         "rows": rows,
     }

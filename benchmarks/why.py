@@ -8,9 +8,7 @@ Every variant trains and is tested exactly as in ``nearfar quickstart`` (same im
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 from nearfar import pyramid
 from nearfar.atomic import write_atomically
 from nearfar.auditing import audit
+from nearfar.experiments.provenance import machine, today
 from nearfar.experiments.quickstart import quickstart_specs
 from nearfar.models import SmallCNN
 from nearfar.models.registry import register
@@ -97,9 +96,9 @@ def main() -> None:
         "schema": "nearfar.why/1",
         "command": "python -m benchmarks.why",
         "seed": SEED,
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, CPU",
+        "machine": machine(),
         "torch": torch.__version__,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "rows": rows,
     }
     write_atomically(RESULTS / "why.json", json.dumps(record, indent=1) + "\n")

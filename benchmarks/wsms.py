@@ -6,7 +6,6 @@ the papers' multiplications say 301 / 252 = 1.19. Writes results/wsms.json.
 
 from __future__ import annotations
 
-import datetime
 import json
 import platform
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch import nn
 import nearfar
 from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
+from nearfar.experiments.provenance import today
 
 RESULTS = Path(__file__).parent.parent / "results"
 NAMES = ("resnet110_cifar", "wsms_resnet110_cifar", "ms_resnet110_cifar")
@@ -53,7 +53,7 @@ def main() -> None:
         "command": "python -m benchmarks.wsms",
         "machine": f"{platform.system()} {platform.machine()}, CPU",
         "torch": torch.__version__,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "batch": BATCH,
         "ratio_by_threads": ratios,
     }

@@ -7,6 +7,7 @@ from rich.table import Table as Grid
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.experiments.reproduce import ReproduceResult, reproduce
+from nearfar.experiments.writing import ours
 
 EXAMPLES = """\
   nearfar reproduce mnist-scale --fast
@@ -30,12 +31,7 @@ def _show(result: ReproduceResult, fast: bool) -> None:
     for column in table.columns:
         grid.add_column(column.title, justify="right")
     for row in result.rows:
-        cells = []
-        for column in table.columns:
-            mean, std = row.mean(column), row.std(column)
-            ours = "" if mean is None else f"{mean:.{column.digits}f}"
-            cells.append(ours if std is None else f"{ours} ± {std:.{column.digits}f}")
-        grid.add_row(row.name, *cells)
+        grid.add_row(row.name, *(ours(row, column) for column in table.columns))
     console.print(grid)
     if fast:
         console.print("A smoke run: everything works, but these figures mean nothing.")

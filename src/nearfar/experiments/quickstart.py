@@ -18,13 +18,13 @@ from nearfar.auditing.plots import plot_curves, plot_winners
 from nearfar.auditing.report import Example, Report, figure_bytes, render_report
 from nearfar.data import DataSpec, ScaleData
 from nearfar.errors import InputError
-from nearfar.experiments.provenance import machine, today, versions
+from nearfar.experiments.provenance import machine, today
 from nearfar.layers import SIConv2d
 from nearfar.models import create_model
 from nearfar.progress import Progress, Step, silent
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, train
 from nearfar.training.fit import WEIGHTS, check_seed
-from nearfar.version import __version__
+from nearfar.version import __version__, versions
 
 __all__ = ["NETS", "QuickstartResult", "quickstart", "quickstart_specs"]
 

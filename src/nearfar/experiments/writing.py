@@ -8,7 +8,7 @@ from typing import Any
 
 from nearfar.experiments.tables.table import Column, Printed, Row, Table
 
-__all__ = ["Making", "as_json", "as_markdown"]
+__all__ = ["Making", "as_json", "as_markdown", "ours"]
 
 _SCHEMA = "nearfar.table/1"
 
@@ -108,7 +108,7 @@ def as_markdown(table: Table, rows: Sequence[Row], made: Making) -> str:
     for row in rows:
         cells = [row.name]
         for column in table.columns:
-            cells.append(_ours(row, column))
+            cells.append(ours(row, column))
             if any(column.key in other.paper for other in rows):
                 cells.append(_paper(row.paper.get(column.key), column))
         lines.append(_line([*cells, str(len(row.runs)), f"{row.parameters:,}"]))
@@ -130,7 +130,8 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ours(row: Row, column: Column) -> str:
+def ours(row: Row, column: Column) -> str:
+    """Our mean ± standard deviation, as both the page and the terminal print it."""
     return _pair(row.mean(column), row.std(column), column.digits)
 
 

@@ -35,7 +35,7 @@ from nearfar.training.run_state import Kept, read_best, read_last
 from nearfar.training.same_data import what_changed
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
 from nearfar.training.trainer_spec import check_tensorboard
-from nearfar.version import __version__
+from nearfar.version import versions
 
 __all__ = ["WEIGHTS", "follow", "train"]
 
@@ -121,7 +121,7 @@ def _done(out: Path, recipe: Recipe) -> Checkpoint | None:
         raise InputError(f"{cause}; delete {out} to train it again") from cause
     if Recipe.from_dict(record["recipe"]) != recipe:
         return None
-    now = _versions()
+    now = versions()
     then = {key: record.get(key, "unknown") for key in now}
     if then != now:
         raise InputError(
@@ -134,11 +134,6 @@ def _done(out: Path, recipe: Recipe) -> Checkpoint | None:
 
 def _said(versions: dict[str, str]) -> str:
     return " and ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _versions() -> dict[str, str]:
-    # Plain strings: a checkpoint of tensors and plain data can hold them.
-    return {"nearfar": __version__, "torch": str(torch.__version__)}
 
 
 def _devices(spec: TrainerSpec) -> int:
@@ -197,7 +192,7 @@ def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Check
             "normalisation": None if figures is None else dataclasses.asdict(figures),
             "colours": None if (c := images.colours()) is None else dataclasses.asdict(c),
             "data": images.fingerprint(),
-            **_versions(),
+            **versions(),
             "best_epoch": kept.epoch + 1,
             "validation_loss": kept.loss,
             "validation_accuracy": kept.accuracy,
@@ -267,7 +262,7 @@ def _fit(
     progress: Progress,
 ) -> None:
     """Trains, or goes on with it."""
-    state = read_last(out, _versions())
+    state = read_last(out, versions())
     data = images.fingerprint()
     changed = "" if state is None else what_changed(state.get("data"), data)  # older states lack it
     if changed:
@@ -276,7 +271,7 @@ def _fit(
             f"put them back as they were to go on, or train anew in another folder with --out"
         )
     rows = MetricsLog(out / "metrics.csv", [] if state is None else state["rows"])
-    keeper = Keeper(recipe, out, rows, state, {"data": data, "versions": _versions()}, progress)
+    keeper = Keeper(recipe, out, rows, state, {"data": data, "versions": versions()}, progress)
     if state is not None:
         classifier.load_state_dict(state["module"])
         images.begin_at(state["epoch"], state["batch"])

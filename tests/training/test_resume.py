@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nearfar import version
 from nearfar.auditing import audit
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
@@ -217,7 +218,7 @@ def test_a_state_of_other_versions_is_gone_on_with_and_said(tmp_path, monkeypatc
         killer(patch, Classifier, "training_step", 12)
         with pytest.raises(KilledError):
             run(tmp_path)
-    monkeypatch.setattr(fit, "__version__", "99")
+    monkeypatch.setattr(version, "__version__", "99")
     steps = []
     with caplog.at_level(logging.WARNING, "nearfar"):
         run(tmp_path, steps=steps)
@@ -228,7 +229,7 @@ def test_a_state_of_other_versions_is_gone_on_with_and_said(tmp_path, monkeypatc
 def test_a_finished_run_of_other_versions_is_not_mistaken_for_another_run(tmp_path, monkeypatch):
     spec = FitSpec(epochs=1, batch_size=8)
     made = run(tmp_path, fit_spec=spec)
-    monkeypatch.setattr(fit, "__version__", "99")
+    monkeypatch.setattr(version, "__version__", "99")
     with pytest.raises(
         InputError,
         match=rf"finished run of these settings, made with nearfar {re.escape(made.record['nearfar'])} and "

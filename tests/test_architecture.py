@@ -18,8 +18,11 @@ ORDER = [
     {"layers"},
     {"models", "data"},
     {"counting"},
+    {"conversion"},
     {"training"},
+    {"recognisers"},
     {"auditing"},
+    {"shipping"},
     {"experiments"},
     {"cli"},
 ]

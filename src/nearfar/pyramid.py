@@ -89,7 +89,7 @@ class Pyramid:
         return f"Pyramid({seen})"
 
 
-def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
+def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True, crop: bool = False) -> Pyramid:
     """One map → a pyramid: ``x`` resized to each scale by bilinear interpolation.
 
     A level at scale ``s`` has ``⌊s · size + ½⌋`` samples along each axis (see
@@ -101,6 +101,8 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
         scales: positive factors, or the name of a set.
         antialias: widen the interpolation kernel where a level is smaller than the input, so that
             detail too fine for the level is averaged away instead of folding into false patterns.
+        crop: of levels larger than the input, keep the middle of the input's size: a level at scale 2
+            then costs no more than the input itself, and sees a quarter of it.
 
     Raises:
         InputError: wrong rank or dtype, bad scales, or a level that would have no sample.
@@ -115,15 +117,26 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True) -> Pyramid:
                 f"at scale {s:g} an input of {height}×{width} has no sample left; leave that scale "
                 f"out or give a larger input"
             )
-    return Pyramid(
-        levels=tuple(
-            x if as_ratio(s) == 1 else _resize(x, size, antialias)
-            for s, size in zip(values, sizes, strict=True)
-        ),
-        scales=values,
-        grids=tuple(level_grid(height, width, s) for s in values),
-        base=base_grid(height, width),
-    )
+    levels = [
+        x if as_ratio(s) == 1 else _resize(x, size, antialias)
+        for s, size in zip(values, sizes, strict=True)
+    ]
+    grids = [level_grid(height, width, s) for s in values]
+    if crop:
+        for i, s in enumerate(values):
+            if s > 1:
+                levels[i], grids[i] = _middle(levels[i], grids[i], (height, width))
+    return Pyramid(tuple(levels), values, tuple(grids), base_grid(height, width))
+
+
+def _middle(level: Tensor, grid: Grid, size: tuple[int, int]) -> tuple[Tensor, Grid]:
+    """The middle of a level, to half a sample, and where it lies."""
+    axes = []
+    for dim, (axis, wanted) in enumerate(zip(grid, size, strict=True)):
+        before = (axis.size - wanted) // 2
+        level = level.narrow(dim - 2, before, wanted)
+        axes.append(Axis(wanted, axis.start + before * axis.step, axis.step, tiles=False))
+    return level, (axes[0], axes[1])
 
 
 def zoom(x: Tensor, scales: ScaleSet, size: int, *, kernel: Kernel = "bicubic") -> Pyramid:

@@ -1,8 +1,16 @@
 """The scale-aware layers, one idea a file; each is a thin module over :mod:`nearfar.functional`."""
 
+from nearfar.layers.antialiased import AntialiasedConv2d, AntialiasedMaxPool2d
 from nearfar.layers.pyramid_conv import PyramidConv2d
 from nearfar.layers.scale_conv import ScaleConv2d
 from nearfar.layers.scale_pool import ScalePool
 from nearfar.layers.si_conv import SIConv2d
 
-__all__ = ["PyramidConv2d", "SIConv2d", "ScaleConv2d", "ScalePool"]
+__all__ = [
+    "AntialiasedConv2d",
+    "AntialiasedMaxPool2d",
+    "PyramidConv2d",
+    "SIConv2d",
+    "ScaleConv2d",
+    "ScalePool",
+]

@@ -17,21 +17,25 @@ from nearfar.models import (  # noqa: F401 (importing a family registers it)
 )
 from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.fcn import FCN
-from nearfar.models.hierarchical import HierarchicalNet
-from nearfar.models.registry import create_model, input_size, list_models
+from nearfar.models.hierarchical import HierarchicalNet, Vote
+from nearfar.models.registry import create_model, input_size, is_ours, list_models
 from nearfar.models.staged import StagedBackbone, StagedNet
-from nearfar.models.weights import load_weights
-from nearfar.models.wsms import WSMSNet
+from nearfar.models.weights import load_weights, read_weights
+from nearfar.models.wsms import Integration, WSMSNet
 
 __all__ = [
     "FCN",
     "HierarchicalNet",
+    "Integration",
     "SmallCNN",
     "StagedBackbone",
     "StagedNet",
+    "Vote",
     "WSMSNet",
     "create_model",
     "input_size",
+    "is_ours",
     "list_models",
     "load_weights",
+    "read_weights",
 ]

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.grid import Axis, base_grid
-from nearfar.models.hierarchical import HierarchicalNet, Vote
+from nearfar.models.hierarchical import HierarchicalNet
 from nearfar.models.staged import HeadedNet
 from nearfar.models.timm_nets import channels_of, drop_classifier, features_of
-from nearfar.pyramid import collapse, expand, resample
+from nearfar.pyramid import How, collapse, expand, resample
 
 __all__ = ["FCN"]
 
@@ -52,8 +52,13 @@ class FCN(nn.Module):
             )
         self.num_classes = num_classes
         self.scales: tuple[float, ...] | None = None
-        self.vote: Vote = "max"
+        self.vote: How = "max"
         if isinstance(backbone, HierarchicalNet):
+            if backbone.vote == "learned":
+                raise InputError(
+                    "FCN combines the labels of a net over a pyramid by max, mean or logsumexp, got one "
+                    "whose vote is learned; build it with another"
+                )
             self.scales, self.vote, backbone = backbone.scales, backbone.vote, backbone.net
         self.each = _Labels(backbone, num_classes, skips)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from nearfar import pyramid
@@ -14,9 +15,10 @@ from nearfar.models.registry import register
 from nearfar.pyramid import Pyramid, collapse, expand, zoom
 from nearfar.scale_sets import ScaleSet, as_scales
 
-__all__ = ["HierarchicalNet", "Vote", "hierarchical_cnn_small"]
+__all__ = ["HierarchicalNet", "Vote", "Window", "hierarchical_cnn_small"]
 
-Vote = Literal["max", "mean", "logsumexp"]
+Vote = Literal["max", "mean", "logsumexp", "learned"]
+Window = int | Literal["image"] | None
 
 
 class HierarchicalNet(nn.Module):
@@ -33,11 +35,15 @@ class HierarchicalNet(nn.Module):
         scales: at which scales it meets the image.
         vote: ``logsumexp`` (the sum of the scales' probabilities: a scale that sees nothing it knows
             spreads its share and is outvoted by one that is sure), ``mean`` (the product of their
-            probabilities: every scale must agree), or ``max`` (the surest scale decides, class by
-            class).
-        window: with it, every level is the middle of the image seen at its scale through a window of
+            probabilities: every scale must agree), ``max`` (the surest scale decides, class by
+            class), or ``learned`` (the sum of the scales' probabilities, each times a weight that is
+            learnt; equal at first: one more parameter a scale).
+        window: a number: every level is the middle of the image seen at its scale through a window of
             so many pixels (:func:`nearfar.pyramid.zoom`): large scales then cost no more than small
-            ones, and see the middle only. Default: all of the image at every scale.
+            ones, and see the middle only. ``image``: levels up to scale 1 show all of the image, of
+            larger ones the middle of the image's size is seen (:func:`nearfar.pyramid.expand` with
+            ``crop``), so that small scales cost less than the image. Default: all of the image at every
+            scale.
 
     Shape:
         ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
@@ -58,17 +64,21 @@ class HierarchicalNet(nn.Module):
         net: nn.Module,
         scales: ScaleSet = "octave",
         vote: Vote = "logsumexp",
-        window: int | None = None,
+        window: Window = None,
     ) -> None:
         super().__init__()
-        if window is not None and window < 1:
-            raise InputError(f"window must be at least 1 pixel, got {window}")
+        if window not in (None, "image") and not (isinstance(window, int) and window >= 1):
+            raise InputError(
+                f"window must be a number of pixels, at least 1, 'image' or None, got {window!r}"
+            )
         if vote not in get_args(Vote):
             raise InputError(f"vote must be one of {', '.join(get_args(Vote))}, got {vote!r}")
         self.net = net
         self.scales = as_scales(scales)
         self.vote: Vote = vote
-        self.window = window
+        self.window: Window = window
+        if vote == "learned":
+            self.weights = nn.Parameter(torch.zeros(len(self.scales)))
         self.num_classes = getattr(net, "num_classes", None)
 
     def get_classifier(self) -> nn.Module:
@@ -88,7 +98,7 @@ class HierarchicalNet(nn.Module):
         heads = pyramid.map(
             lambda y: self.net.forward_head(y, pre_logits=flat),  # type: ignore[operator]
             x,
-            as_one_batch=self.window is not None,
+            as_one_batch=isinstance(self.window, int),
         )
         return collapse(heads, "mean") if flat else self._voted(heads)
 
@@ -103,15 +113,20 @@ class HierarchicalNet(nn.Module):
         return collapse(answers, "mean") if self.num_classes == 0 else self._voted(answers)
 
     def _at_scales(self, f: Callable[[Tensor], Tensor], x: Tensor) -> Pyramid:
-        if self.window is None:
-            return pyramid.map(f, expand(x, self.scales))
+        if not isinstance(self.window, int):
+            return pyramid.map(f, expand(x, self.scales, crop=self.window == "image"))
         return pyramid.map(f, zoom(x, self.scales, self.window), as_one_batch=True)
 
     def _voted(self, answers: Pyramid) -> Tensor:
-        return collapse(pyramid.map(lambda y: y.log_softmax(dim=-1), answers), self.vote)
+        sure = pyramid.map(lambda y: y.log_softmax(dim=-1), answers)
+        if self.vote != "learned":
+            return collapse(sure, self.vote)
+        weights = self.weights.log_softmax(dim=0)
+        levels = tuple(y + w for y, w in zip(sure.levels, weights, strict=True))
+        return collapse(Pyramid(levels, sure.scales, sure.grids, sure.base), "logsumexp")
 
     def extra_repr(self) -> str:
-        seen = "" if self.window is None else f", window={self.window}"
+        seen = "" if self.window is None else f", window={self.window!r}"
         return f"scales={self.scales}, vote={self.vote!r}{seen}"
 
 

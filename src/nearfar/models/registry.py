@@ -20,8 +20,17 @@ from timm.models._features import FeatureGetterNet
 from torch import nn
 
 from nearfar.errors import InputError
+from nearfar.models.torchvision_nets import create_torchvision, is_torchvision
 
-__all__ = ["PREFIX", "create_model", "input_size", "list_models", "register", "register_all"]
+__all__ = [
+    "PREFIX",
+    "create_model",
+    "input_size",
+    "is_ours",
+    "list_models",
+    "register",
+    "register_all",
+]
 
 #: What every name of ours begins with in timm's registry.
 PREFIX = "nearfar_"
@@ -148,25 +157,34 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name.removeprefix(PREFIX) for name in timm.list_models(PREFIX + pattern)]
 
 
+def is_ours(name: str | None) -> bool:
+    """Whether a name in timm's registry is of a network of nearfar's."""
+    return name is not None and name.startswith(PREFIX)
+
+
 def create_model(
     name: str, *, num_classes: int | None = None, in_chans: int | None = None, **options: Any
 ) -> nn.Module:
-    """A model by name: one of ours, or any of timm's.
+    """A model by name: one of ours, any of timm's, or ``torchvision/NAME``.
 
     Args:
         name: a name from :func:`list_models`, or one from ``timm.list_models()``.
         num_classes: number of classes, 0 to leave the classifier out; default: what the network was
             designed for (``pretrained_cfg``).
         in_chans: channels of the input image; default: what the network was designed for.
-        options: the model's own options, such as ``scales`` of a scale-invariant one.
+        options: the model's own options, such as ``scales`` of a scale-invariant one;
+            ``pretrained=True`` fetches the weights that timm or torchvision publish.
 
     Raises:
-        InputError: unknown name, unknown option, or an option the model refuses.
+        InputError: unknown name, unknown option, an option the model refuses, or weights that cannot be
+            fetched.
     """
     if (num_classes is not None and num_classes < 0) or (in_chans is not None and in_chans < 1):
         raise InputError(
             f"num_classes must be at least 0 and in_chans at least 1, got {num_classes} and {in_chans}"
         )
+    if is_torchvision(name):
+        return create_torchvision(name, num_classes, in_chans, **options)
     known = _known(name)
     counts = {"num_classes": num_classes, "in_chans": in_chans}
     options |= {key: value for key, value in counts.items() if value is not None}
@@ -192,6 +210,8 @@ def input_size(name: str) -> tuple[int, int, int]:
     Raises:
         InputError: unknown name.
     """
+    if is_torchvision(name):
+        return 3, 224, 224
     cfg = get_pretrained_cfg(_known(name))
     channels, height, width = (cfg and cfg.input_size) or (3, 224, 224)
     return int(channels), int(height), int(width)

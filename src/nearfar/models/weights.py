@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nearfar.errors import InputError
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "read_weights"]
 
 #: Under which names training scripts keep a network's tensors, and what wrappers put before theirs.
 _INSIDE = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "net")
@@ -36,10 +36,7 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
         InputError: no such file; not a file of tensors; names or shapes that do not fit.
     """
     path = Path(path)
-    state = _without_wrappers(_read(path))
-    rename = getattr(model, "adapt_state_dict", None)
-    if rename is not None:
-        state = rename(state)
+    state = read_weights(model, path)
     own = model.state_dict()
     # Tensors that the network shares between places may be stored once, under the first name.
     first: dict[int, str] = {}
@@ -66,6 +63,21 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
             f"options that the weights were trained with (num_classes, in_chans, …)"
         )
     model.load_state_dict(state)
+
+
+def read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    """A file's tensors under the names that a network has for them, whether they fit or not.
+
+    Args:
+        model: whose names; not changed.
+        path: as in :func:`load_weights`.
+
+    Raises:
+        InputError: no such file, or not a file of tensors.
+    """
+    state = _without_wrappers(_read(path))
+    rename = getattr(model, "adapt_state_dict", None)
+    return state if rename is None else dict(rename(state))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -79,6 +79,7 @@ class WSMSNet(HeadedNet):
         towers = towers_of(backbone, stages)
         self.towers = nn.ModuleList(towers.modules)
         self.scales = tuple(0.5**s for s in range(stages))
+        self.stage_channels = tuple(towers.channels)
         self.num_classes = num_classes
         self.share_weights = share_weights
         if share_weights:

@@ -2,6 +2,7 @@
 
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nearfar.training.fit import train
+from nearfar.training.network import make_network
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
 from nearfar.training.velocity import Velocity
 
@@ -13,6 +14,7 @@ __all__ = [
     "TrainerSpec",
     "Velocity",
     "load_checkpoint",
+    "make_network",
     "save_checkpoint",
     "train",
 ]

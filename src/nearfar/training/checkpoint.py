@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nearfar.atomic import write_atomically
 from nearfar.data import Normalisation, Normalised
 from nearfar.errors import InputError
-from nearfar.models import create_model
+from nearfar.training.network import make_network
 from nearfar.training.specs import Recipe
 
 __all__ = ["Checkpoint", "load_checkpoint", "read_record", "save_checkpoint"]
@@ -108,11 +108,12 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     path = Path(path)
     record = read_record(path)
     recipe = Recipe.from_dict(record["recipe"])
-    model = create_model(
-        recipe.model.name,
-        num_classes=len(record["class_names"]),
-        in_chans=record["in_chans"],
-        **recipe.model.options,
+    model = make_network(
+        recipe.model,
+        len(record["class_names"]),
+        record["in_chans"],
+        side=recipe.data.protocol.canvas,
+        weights=False,
     )
     with safe_open(str(path), framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

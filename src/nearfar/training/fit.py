@@ -20,7 +20,6 @@ from torch import nn
 from nearfar.data import DataSpec, Normalised, ScaleData
 from nearfar.data.skipped import listing_skipped
 from nearfar.errors import InputError
-from nearfar.models import create_model
 from nearfar.progress import Progress, silent
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record, save_checkpoint
 from nearfar.training.classifier import Classifier
@@ -30,6 +29,7 @@ from nearfar.training.joint_norm import join_batch_norms
 from nearfar.training.keeper import Keeper
 from nearfar.training.lightning_run import make_trainer, run_trainer
 from nearfar.training.metrics_log import MetricsLog
+from nearfar.training.network import make_network
 from nearfar.training.processes import Place, find_place, others
 from nearfar.training.run_state import Kept, read_best, read_last
 from nearfar.training.same_data import what_changed
@@ -173,7 +173,7 @@ def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Check
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
     if place.world > 1:
         join_batch_norms(network)
-    figures = images.normalisation()
+    figures = recipe.model.normalisation() or images.normalisation()
     taught = network if figures is None else Normalised(network, figures)
     classifier = Classifier(taught, recipe.fit, len(images.class_names), recipe.seed)
     if recipe.trainer.compile:
@@ -202,11 +202,11 @@ def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Check
 
 
 def _network(recipe: Recipe, images: ScaleData) -> nn.Module:
-    return create_model(
-        recipe.model.name,
-        num_classes=len(images.class_names),
-        in_chans=images.in_chans,
-        **recipe.model.options,
+    return make_network(
+        recipe.model,
+        len(images.class_names),
+        images.in_chans,
+        side=recipe.data.protocol.canvas,
     )
 
 

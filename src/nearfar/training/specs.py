@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from nearfar.data import DataSpec, ScaleProtocol
+from nearfar.conversion import Conversion
+from nearfar.data import DataSpec, Normalisation, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training.fit_spec import FitSpec
 from nearfar.training.trainer_spec import TrainerSpec
@@ -25,10 +26,22 @@ class ModelSpec:
     Args:
         name: a name from ``nearfar.list_models()`` or ``timm.list_models()``.
         options: the model's own options, such as ``scales``.
+        weights: from where its weights come: a file (``.safetensors``, or a pickle of tensors), or
+            ``pretrained`` for those that timm or torchvision publish. Default: random ones.
+        mean, std: of each channel, of values from 0 to 1: what images are normalised by before they meet
+            the network, where its weights were trained so. Not with ``data.normalize``.
+        convert: into which scale-aware twin it is made, its weights kept.
+
+    Raises:
+        InputError: options that cannot be written down, or ``mean`` without ``std``.
     """
 
     name: str = "cnn_small"
     options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    convert: Conversion | None = None
 
     def __post_init__(self) -> None:
         """Options as YAML and JSON can hold them, so that every run can be written down."""
@@ -38,17 +51,35 @@ class ModelSpec:
                 f"{' and '.join(sorted(taken))} of a model come from the data; leave them out of its options"
             )
         object.__setattr__(self, "options", _plain(self.options))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
+        self.normalisation()
+
+    def normalisation(self) -> Normalisation | None:
+        """What ``mean`` and ``std`` say; ``None`` where they say nothing."""
+        return Normalisation(self.mean, self.std) if self.mean or self.std else None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the outcome of a training run."""
+    """Everything that decides the outcome of a training run.
+
+    Raises:
+        InputError: images normalised twice.
+    """
 
     model: ModelSpec
     data: DataSpec
     fit: FitSpec
     seed: int
     trainer: TrainerSpec
+
+    def __post_init__(self) -> None:
+        if self.model.mean and self.data.normalize != "none":
+            raise InputError(
+                f"images are normalised by model.mean and model.std or by data.normalize, not by both; got "
+                f"mean={self.model.mean} and normalize={self.data.normalize!r}; leave one out"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """As nested plain data, ready for JSON and YAML."""
@@ -72,8 +103,11 @@ class Recipe:
             data = {"split": "seed", **given["data"]}
             data["protocol"] = ScaleProtocol(**data["protocol"])
             data["root"] = Path(data["root"]) if data["root"] else None
+            model = dict(given["model"])
+            if model.get("convert"):
+                model["convert"] = Conversion(**model["convert"])
             return cls(
-                ModelSpec(**given["model"]),
+                ModelSpec(**model),
                 DataSpec(**data),
                 FitSpec(**given["fit"]),
                 int(given["seed"]),

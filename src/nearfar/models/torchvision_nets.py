@@ -1,0 +1,61 @@
+"""torchvision's classifiers by name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from nearfar.errors import InputError
+
+__all__ = ["create_torchvision", "is_torchvision"]
+
+_PREFIX = "torchvision/"
+
+
+def is_torchvision(name: str) -> bool:
+    """Whether a name asks for a network of torchvision's: ``torchvision/NAME``."""
+    return name.startswith(_PREFIX)
+
+
+def create_torchvision(
+    name: str,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    pretrained: bool = False,
+    **options: Any,
+) -> nn.Module:
+    """One of torchvision's classifiers.
+
+    Args:
+        name: ``torchvision/NAME``.
+        num_classes: default: 1000.
+        in_chans: 3, which is all that they take.
+        pretrained: with the newest weights that torchvision publishes; then ``num_classes`` is theirs.
+        options: the network's own.
+
+    Raises:
+        InputError: an unknown name, other channels, an option that it refuses, or weights that cannot be
+            fetched.
+    """
+    bare = name.removeprefix(_PREFIX)
+    names = torchvision.models.list_models(module=torchvision.models)
+    if bare not in names:
+        close = difflib.get_close_matches(bare, names, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise InputError(f"torchvision has no classifier named {bare!r}{hint}")
+    if in_chans not in (None, 3):
+        raise InputError(
+            f"{name} takes images of 3 channels, got in_chans={in_chans}; take a network of timm's"
+        )
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    try:
+        network: nn.Module = torchvision.models.get_model(
+            bare, weights="DEFAULT" if pretrained else None, **options
+        )
+    except (TypeError, ValueError, OSError, RuntimeError) as cause:
+        raise InputError(f"{name} cannot be built with {options}: {cause}") from cause
+    return network

@@ -1,0 +1,119 @@
+"""Card: what has to be known of a recogniser besides its weights, to ask it about a photograph."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nearfar.data import ScaleProtocol
+from nearfar.errors import InputError
+
+__all__ = ["Card"]
+
+_SCHEMA = "nearfar.card/1"
+
+
+@dataclass(frozen=True)
+class Card:
+    """How an image becomes a recogniser's input, and what its answers stand for.
+
+    The input is ``[B, in_chans, canvas, canvas]`` with values from 0 to 1; what normalisation the
+    network needs it does itself.
+
+    Args:
+        name: what the recogniser is called in tables.
+        in_chans: channels: 1 (grey) or 3 (RGB).
+        protocol: canvas, and how an image is laid on it at scale 1.
+        num_classes: how many answers there are.
+        class_names: what they stand for, in order; ``None`` where nobody has said.
+        any_size: whether the recogniser takes images of other sizes than the canvas too.
+
+    Raises:
+        InputError: not one name a class.
+    """
+
+    name: str
+    in_chans: int
+    protocol: ScaleProtocol
+    num_classes: int
+    class_names: tuple[str, ...] | None = None
+    any_size: bool = True
+
+    def __post_init__(self) -> None:
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", tuple(self.class_names))
+            if len(self.class_names) != self.num_classes:
+                raise InputError(
+                    f"{self.name} answers with {self.num_classes} numbers, got {len(self.class_names)} class "
+                    f"names; give one for each, or none"
+                )
+
+    @classmethod
+    def filling(
+        cls, name: str, in_chans: int, side: int, num_classes: int, any_size: bool = True
+    ) -> Card:
+        """Of what nobody has said more of than its size: the image fills the canvas."""
+        protocol = ScaleProtocol(canvas=side, content=side)
+        return cls(name, in_chans, protocol, num_classes, None, any_size)
+
+    def names(self) -> tuple[str, ...]:
+        """The classes' names, or their numbers where nobody has named them."""
+        return self.class_names or tuple(str(i) for i in range(self.num_classes))
+
+    def as_json(self) -> str:
+        """The card as text, for a file's metadata or a file beside it."""
+        shown = dataclasses.asdict(self.protocol)
+        plain = {
+            "schema": _SCHEMA,
+            "name": self.name,
+            "input": {
+                "layout": "batch, channel, row, column",
+                "in_chans": self.in_chans,
+                "values": [0.0, 1.0],
+                "canvas": shown["canvas"],
+                "content": shown["content"],
+                "side": shown["side"],
+                "interpolation": shown["interpolation"],
+                "any_size": self.any_size,
+            },
+            "num_classes": self.num_classes,
+            "class_names": None if self.class_names is None else list(self.class_names),
+        }
+        return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Card:
+        """The inverse of :meth:`as_json`.
+
+        Args:
+            text: the card.
+            source: what it came from, for the error's text.
+
+        Raises:
+            InputError: not a card, or one of a later form.
+        """
+        try:
+            given: dict[str, Any] = json.loads(text)
+            if given["schema"] != _SCHEMA:
+                raise InputError(
+                    f"{source} is a card of the form {given['schema']!r}, this nearfar reads {_SCHEMA!r}; "
+                    f"export the model again"
+                )
+            shown = given["input"]
+            keys = ("canvas", "content", "side", "interpolation")
+            return cls(
+                str(given["name"]),
+                int(shown["in_chans"]),
+                ScaleProtocol(**{key: shown[key] for key in keys}),
+                int(given["num_classes"]),
+                given["class_names"],
+                bool(shown["any_size"]),
+            )
+        except (ValueError, KeyError, TypeError) as cause:
+            if isinstance(cause, InputError):
+                raise
+            raise InputError(
+                f"{source} is not a card as 'nearfar export' writes it ({cause}); export the model again"
+            ) from cause

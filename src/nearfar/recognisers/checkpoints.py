@@ -1,0 +1,24 @@
+"""Recognisers from what nearfar wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nearfar.recognisers.card import Card
+from nearfar.recognisers.recogniser import Recogniser
+from nearfar.training import load_checkpoint
+
+__all__ = ["from_checkpoint"]
+
+
+def from_checkpoint(path: Path) -> Recogniser:
+    """Opens a checkpoint.
+
+    Raises:
+        InputError: as :func:`nearfar.load_checkpoint` does.
+    """
+    found = load_checkpoint(path)
+    spec = found.recipe.model
+    names = found.class_names
+    card = Card(spec.name, found.record["in_chans"], found.recipe.data.protocol, len(names), names)
+    return Recogniser(card, found.model, found.model, spec, found)

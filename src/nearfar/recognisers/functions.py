@@ -1,0 +1,89 @@
+"""Recognisers from Python: ``package.module:attribute``."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nearfar.data import Normalisation, Normalised
+from nearfar.errors import InputError
+from nearfar.recognisers.card import Card
+from nearfar.recognisers.networks import from_network
+from nearfar.recognisers.recogniser import Answer, Recogniser, count_answers
+
+__all__ = ["Called", "from_callable", "from_import", "is_import"]
+
+_IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def is_import(word: str) -> bool:
+    """Whether a word has the form ``package.module:attribute``."""
+    return _IMPORT.fullmatch(word) is not None
+
+
+def from_import(
+    word: str, figures: Normalisation | None, size: int | None, num_classes: int | None
+) -> Recogniser:
+    """Imports a network or a function and opens it; the current folder is looked in first.
+
+    Raises:
+        InputError: it cannot be imported, or is neither.
+    """
+    module, _, attribute = word.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as cause:
+        raise InputError(
+            f"{word} cannot be imported: {cause}; give package.module:attribute, from the current folder or "
+            f"an installed package"
+        ) from cause
+    finally:
+        sys.path.remove(here)
+    if isinstance(found, nn.Module):
+        return from_network(found, attribute, figures, size, num_classes)
+    if not callable(found):
+        raise InputError(
+            f"{word} is a {type(found).__name__}; a network, or a function from images [B, C, H, W] to "
+            f"logits [B, K], is needed"
+        )
+    return from_callable(found, attribute, figures, size, num_classes)
+
+
+def from_callable(
+    function: Answer,
+    name: str,
+    figures: Normalisation | None,
+    size: int | None,
+    num_classes: int | None,
+) -> Recogniser:
+    """A function as a recogniser of RGB images, or of grey ones where ``figures`` has one channel.
+
+    Raises:
+        InputError: no ``size``, or answers of another form.
+    """
+    if size is None:
+        raise InputError(
+            f"{name} is a function and does not say how large its images are; give size, the side of the "
+            f"canvas in pixels"
+        )
+    answer = function if figures is None else Normalised(Called(function), figures)
+    in_chans = 3 if figures is None else len(figures.mean)
+    count = num_classes or count_answers(answer, None, name, in_chans, size)
+    return Recogniser(Card.filling(name, in_chans, size, count), answer)
+
+
+class Called(nn.Module):
+    """A function in a network's place."""
+
+    def __init__(self, function: Answer) -> None:
+        super().__init__()
+        self.forward = function

@@ -1,0 +1,114 @@
+"""Recognisers from networks that are there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from nearfar.data import Normalisation, Normalised, ScaleProtocol
+from nearfar.errors import InputError
+from nearfar.models import is_ours
+from nearfar.recognisers.card import Card
+from nearfar.recognisers.recogniser import Recogniser, count_answers
+from nearfar.training import ModelSpec
+
+__all__ = ["from_network"]
+
+
+def from_network(
+    network: nn.Module,
+    name: str,
+    figures: Normalisation | None = None,
+    size: int | None = None,
+    num_classes: int | None = None,
+    spec: ModelSpec | None = None,
+    protocol: ScaleProtocol | None = None,
+) -> Recogniser:
+    """A network as a recogniser; not changed.
+
+    Args:
+        network: ``[B, C, H, W]`` → ``[B, K]``.
+        name: for tables.
+        figures: what its input is normalised by; default: what timm's ``pretrained_cfg`` says, nothing for
+            networks of ours, which are given their figures where they are trained.
+        size: of the canvas; default: what ``pretrained_cfg`` says.
+        num_classes: default: found by trying.
+        spec: what builds it.
+        protocol: how images are laid on the canvas, where that is known better.
+
+    Raises:
+        InputError: no size known, figures that do not fit the channels, or a network that answers
+            otherwise.
+    """
+    cfg = _published(network)
+    if figures is None and cfg and not is_ours(cfg.get("architecture")):
+        figures = Normalisation(tuple(cfg["mean"]), tuple(cfg["std"]))
+    if isinstance(network, Normalised):
+        if figures is not None:
+            raise InputError(f"{name} normalises its input itself; leave out mean and std")
+        protocol = protocol or _fills(size, name)
+    protocol = protocol or _protocol(cfg, size, name)
+    in_chans = _channels(network, cfg)
+    if figures is not None and len(figures.mean) != in_chans:
+        raise InputError(
+            f"{name} takes images of {in_chans} channels, got mean and std of {len(figures.mean)}; give one "
+            f"figure a channel"
+        )
+    whole = network if figures is None else Normalised(network, figures).to(_device(network))
+    count = num_classes or count_answers(whole, whole, name, in_chans, protocol.canvas)
+    any_size = not (cfg or {}).get("fixed_input_size", False)
+    card = Card(name, in_chans, protocol, count, None, any_size)
+    return Recogniser(card, whole, whole, spec)
+
+
+def _published(network: nn.Module) -> dict[str, Any] | None:
+    """timm's account of a network, if it has one."""
+    cfg = getattr(network, "pretrained_cfg", None)
+    if cfg is None or isinstance(cfg, dict):
+        return cfg or None
+    found: dict[str, Any] = cfg.to_dict()
+    return found
+
+
+def _protocol(cfg: dict[str, Any] | None, size: int | None, name: str) -> ScaleProtocol:
+    """How images are shown to a network at scale 1.
+
+    Published networks are shown the middle of a photograph: ``crop_pct`` of its shorter side.
+    """
+    if cfg is None:
+        return _fills(size, name)
+    side = size or min(cfg["input_size"][1:])
+    if is_ours(cfg.get("architecture")):
+        return ScaleProtocol(canvas=side, content=side)
+    word = cfg.get("interpolation")
+    return ScaleProtocol(
+        canvas=side,
+        content=round(side / (cfg.get("crop_pct") or 1)),
+        side="shorter",
+        interpolation=word if word in ("bicubic", "bilinear") else "bicubic",
+    )
+
+
+def _fills(size: int | None, name: str) -> ScaleProtocol:
+    if size is None:
+        raise InputError(
+            f"{name} does not say how large its images are; give size, the side of the canvas in pixels"
+        )
+    return ScaleProtocol(canvas=size, content=size)
+
+
+def _channels(network: nn.Module, cfg: dict[str, Any] | None) -> int:
+    """Channels of the image: the first convolution's, or what the network says of itself."""
+    said = getattr(network, "in_chans", None)
+    if isinstance(said, int):
+        return said
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return int(cfg["input_size"][0]) if cfg else 3
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((p.device for p in network.parameters()), torch.device("cpu"))

@@ -1,0 +1,78 @@
+"""Recognisers from programs of ``torch.export``: ``.pt2``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from nearfar.data import Normalisation, Normalised
+from nearfar.errors import InputError
+from nearfar.recognisers.card import Card
+from nearfar.recognisers.files import card_of, given_card
+from nearfar.recognisers.recogniser import Recogniser, count_answers
+
+__all__ = ["CARD", "from_program"]
+
+#: Under which name a program carries its card.
+CARD = "nearfar.json"
+
+
+def from_program(
+    path: Path,
+    figures: Normalisation | None = None,
+    size: int | None = None,
+    num_classes: int | None = None,
+) -> Recogniser:
+    """Opens a program; it computes on the device it was exported for.
+
+    Args:
+        path: the file.
+        figures, size, num_classes: what a program that was not exported by nearfar does not say of
+            itself.
+
+    Raises:
+        InputError: no such file, not a program for images, or settings that its card has settled.
+    """
+    if not path.is_file():
+        raise InputError(f"no program at {path}; name a .pt2 that torch.export.save wrote")
+    carried = {CARD: ""}
+    try:
+        program = torch.export.load(str(path), extra_files=carried)
+    except Exception as cause:  # whatever the damage makes the reader trip over
+        said = str(cause).strip().partition("\n")[0]
+        raise InputError(
+            f"{path} cannot be read as a program of torch.export: {said}; export it again"
+        ) from cause
+    module = program.module()
+    shape = _input_shape(program, path)
+    batch = shape[0]
+    card = card_of(path, carried[CARD])
+    if card is not None:
+        given_card(path, figures, size, num_classes)
+        return Recogniser(card, module, module, batch=batch)
+    in_chans, side = shape[1] or 3, size or shape[2]
+    whole: nn.Module = module if figures is None else Normalised(module, figures)
+    if side is None:
+        raise InputError(
+            f"{path} takes images of any size and does not say which it was made for; give size"
+        )
+    count = num_classes or count_answers(whole, None, path.name, in_chans, side, batch or 1)
+    made = Card.filling(path.name, in_chans, side, count, any_size=shape[2] is None)
+    return Recogniser(made, whole, whole, batch=batch)
+
+
+def _input_shape(program: ExportedProgram, path: Path) -> list[int | None]:
+    """Sizes of the one input, ``None`` for those left open."""
+    inputs = program.graph_signature.user_inputs
+    found = [
+        n.meta["val"].shape for n in program.graph.nodes if n.name in inputs and "val" in n.meta
+    ]
+    if len(found) != 1 or len(found[0]) != 4:
+        raise InputError(
+            f"{path} takes {len(inputs)} inputs where one tensor of images [B, C, H, W] is expected; export "
+            f"a classifier of images"
+        )
+    return [n if isinstance(n, int) else None for n in found[0]]

@@ -27,6 +27,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.nn import functional as F
 
+from nearfar.auditing.equivariance import relative_errors
 from nearfar.functional import pyramid_conv2d, scale_conv2d, si_conv2d
 from nearfar.pyramid import collapse, expand
 
@@ -82,10 +83,7 @@ def error(operator: Callable[[Tensor], Tensor], x: Tensor, s: float) -> float:
     """The relative error at one scale, median over patches, an eighth of each side left out."""
     moved = operator(expand(x, (s,)).levels[0])
     expected = expand(operator(x), (s,)).levels[0]
-    edge = round(moved.shape[-1] / 8)
-    inside = (..., slice(edge, -edge), slice(edge, -edge))
-    difference = (moved - expected)[inside].flatten(1).norm(dim=1)
-    return float((difference / expected[inside].flatten(1).norm(dim=1)).median())
+    return float(relative_errors(moved, expected).median())
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
 from nearfar.cli.parsing import parse_call
 from nearfar.data import DataSpec, Normalised, ScaleData
-from nearfar.experiments.provenance import today
 from nearfar.models import create_model
+from nearfar.provenance import today
 from nearfar.training import FitSpec, ModelSpec, train
 from nearfar.training.classifier import Classifier
 from nearfar.training.optimisation import make_optimizer

@@ -13,7 +13,7 @@ import torch
 
 import nearfar
 from nearfar.atomic import write_atomically
-from nearfar.experiments.provenance import today
+from nearfar.provenance import today
 
 RESULTS = Path(__file__).parent.parent / "results"
 TABLE_1 = "Takahashi, Table 1"

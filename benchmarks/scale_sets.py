@@ -16,8 +16,8 @@ import torch
 
 from nearfar.atomic import write_atomically
 from nearfar.auditing import audit
-from nearfar.experiments.provenance import machine, today
 from nearfar.experiments.quickstart import quickstart_specs
+from nearfar.provenance import machine, today
 from nearfar.training import ModelSpec, train
 
 SEEDS = (0, 1, 2)
@@ -34,7 +34,8 @@ def main() -> None:
             for name in SETS:
                 out = Path(scratch) / f"{name}{seed}"
                 train(ModelSpec("si_cnn_small", {"scales": name}), data, fit, seed=seed, out=out)
-                accuracy = audit(out / "weights.safetensors").as_dict()["accuracy"]
+                curve = audit(out / "weights.safetensors", flips=0).only.curve
+                accuracy = curve.as_dict()["accuracy"]
                 rows.append({"set": name, "seed": seed, "accuracy": accuracy})
                 print(name, seed, {s: round(100 * a) for s, a in accuracy.items()}, flush=True)
     means = {

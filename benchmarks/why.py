@@ -18,10 +18,10 @@ import torch
 from nearfar import pyramid
 from nearfar.atomic import write_atomically
 from nearfar.auditing import audit
-from nearfar.experiments.provenance import machine, today
 from nearfar.experiments.quickstart import quickstart_specs
 from nearfar.models import SmallCNN
 from nearfar.models.registry import register
+from nearfar.provenance import machine, today
 from nearfar.pyramid import collapse, expand
 from nearfar.training import ModelSpec, train
 
@@ -89,8 +89,8 @@ def main() -> None:
                 seed=SEED,
                 out=out,
             )
-            found = audit(out / "weights.safetensors")
-            rows.append({"question": question, "net": what, **found.as_dict()})
+            curve = audit(out / "weights.safetensors", flips=0).only.curve
+            rows.append({"question": question, "net": what, "model": name, **curve.as_dict()})
             print(what, {s: round(100 * a) for s, a in rows[-1]["accuracy"].items()}, flush=True)
     record = {
         "schema": "nearfar.why/1",

@@ -17,7 +17,7 @@ from torch import nn
 import nearfar
 from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
-from nearfar.experiments.provenance import today
+from nearfar.provenance import today
 
 RESULTS = Path(__file__).parent.parent / "results"
 NAMES = ("resnet110_cifar", "wsms_resnet110_cifar", "ms_resnet110_cifar")

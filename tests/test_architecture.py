@@ -9,7 +9,7 @@ import pytest
 
 ORDER = [
     {"errors", "version", "progress", "reference"},
-    {"scale_sets", "atomic"},
+    {"scale_sets", "atomic", "provenance"},
     {"grid"},
     {"open_sizes", "reading", "maximum"},
     {"pyramid"},

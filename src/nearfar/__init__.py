@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from nearfar.data import DataSpec, ScaleProtocol
     from nearfar.experiments.quickstart import quickstart
     from nearfar.experiments.reproduce import reproduce
+    from nearfar.recognisers import open_recogniser
+    from nearfar.shipping.convert import convert
+    from nearfar.shipping.export import export
+    from nearfar.shipping.hub import from_pretrained, push_to_hub, save_pretrained
+    from nearfar.shipping.predict import predict
     from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint, train
 
 _LATER = {
@@ -39,10 +44,17 @@ _LATER = {
     "ScaleProtocol": "nearfar.data",
     "TrainerSpec": "nearfar.training",
     "audit": "nearfar.auditing",
+    "convert": "nearfar.shipping",
     "count": "nearfar.counting",
+    "export": "nearfar.shipping",
+    "from_pretrained": "nearfar.shipping",
     "load_checkpoint": "nearfar.training",
+    "open_recogniser": "nearfar.recognisers",
+    "predict": "nearfar.shipping",
+    "push_to_hub": "nearfar.shipping",
     "quickstart": "nearfar.experiments.quickstart",
     "reproduce": "nearfar.experiments.reproduce",
+    "save_pretrained": "nearfar.shipping",
     "train": "nearfar.training",
 }
 
@@ -63,15 +75,22 @@ __all__ = [
     "WSMSNet",
     "__version__",
     "audit",
+    "convert",
     "count",
     "create_model",
+    "export",
+    "from_pretrained",
     "functional",
     "list_models",
     "load_checkpoint",
     "load_weights",
+    "open_recogniser",
+    "predict",
+    "push_to_hub",
     "pyramid",
     "quickstart",
     "reproduce",
+    "save_pretrained",
     "scales",
     "train",
 ]

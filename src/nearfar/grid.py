@@ -50,8 +50,10 @@ class Axis(NamedTuple):
 
     def resized(self, size: int) -> Axis:
         """``size`` samples that share the stretch covered by this axis's own cells."""
-        if size == self.size:
-            return self
+        return self if size == self.size else self.divided(size)
+
+    def divided(self, size: int) -> Axis:
+        """:meth:`resized`, computed anew where ``size`` is the axis's own, too."""
         step = self.step * self.size / size
         return Axis(size, self.start - self.step / 2 + step / 2, step, self.tiles)
 

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from nearfar.grid import Grid
+from nearfar.grid import Axis, Grid
 
-__all__ = ["has_open_size", "same"]
+__all__ = ["has_open_size", "in_proportion", "nearest", "resized", "same"]
 
 
 def has_open_size(x: Tensor) -> bool:
@@ -26,7 +29,7 @@ def same(one: Grid, other: Grid) -> bool:
     While a network is exported with open sizes, some are the same for some sizes only; these count as
     different, because resizing between equal grids changes nothing but time.
     """
-    if any(isinstance(axis.size, torch.SymInt) for grid in (one, other) for axis in grid):
+    if _is_open(one, other):
         return all(
             statically_known_true(a.size == b.size)
             and statically_known_true(a.start == b.start)
@@ -35,3 +38,42 @@ def same(one: Grid, other: Grid) -> bool:
             for a, b in zip(one, other, strict=True)
         )
     return one == other
+
+
+def nearest(grids: Sequence[Grid], base: Grid, scales: Sequence[float]) -> int:
+    """Which of a pyramid's levels has most nearly the base's number of samples.
+
+    Args:
+        grids: the levels', at least one.
+        base: of the pyramid.
+        scales: the levels': these decide where sizes are open.
+    """
+    if _is_open(base, *grids):
+        return min(range(len(grids)), key=lambda i: abs(math.log(scales[i])))
+    return min(range(len(grids)), key=lambda i: abs(grids[i][0].size - base[0].size))
+
+
+def in_proportion(size: int, before: int, after: int) -> int:
+    """How many samples become of ``size`` where ``before`` become ``after``: rounded, at least 1."""
+    if not any(isinstance(n, torch.SymInt) for n in (size, before, after)):
+        return max(1, round(size * after / before))
+    if statically_known_true(size == before):
+        return after
+    rounded = (2 * size * after + before) // (2 * before)
+    return torch.sym_max(1, rounded)  # type: ignore[return-value]  # a SymInt stands for an int
+
+
+def resized(grid: Grid, shape: Sequence[int]) -> Grid:
+    """A grid's axes, :meth:`~nearfar.grid.Axis.resized` to the last two of ``shape``."""
+    rows, columns = (_resized(axis, n) for axis, n in zip(grid, shape[-2:], strict=True))
+    return rows, columns
+
+
+def _resized(axis: Axis, size: int) -> Axis:
+    if not any(isinstance(n, torch.SymInt) for n in (axis.size, size)):
+        return axis.resized(int(size))
+    return axis if statically_known_true(axis.size == size) else axis.divided(size)
+
+
+def _is_open(*grids: Grid) -> bool:
+    return any(isinstance(axis.size, torch.SymInt) for grid in grids for axis in grid)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from nearfar.errors import InputError
 from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
 from nearfar.maximum import maximum
-from nearfar.open_sizes import has_open_size, same
+from nearfar.open_sizes import has_open_size, in_proportion, nearest, resized, same
 from nearfar.reading import Kernel, Outside, reading_matrix, rescale_each, resize
 from nearfar.reference import is_reference_only
 from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
@@ -205,19 +205,15 @@ def map(
         return Pyramid(levels, pyramid.scales, tuple(window.apply(g) for g in grids), moved)
     # How much coarser than its input is what f returns? Read off the level that is nearest to the
     # base; where the base is a level itself, as in most pyramids, that is exact.
-    nearest = min(range(len(grids)), key=lambda i: abs(grids[i][0].size - base[0].size))
+    like = nearest(grids, base, pyramid.scales)
     shape = [
-        max(1, round(base[a].size * levels[nearest].shape[a - 2] / grids[nearest][a].size))
-        for a in (0, 1)
+        in_proportion(base[a].size, grids[like][a].size, levels[like].shape[a - 2]) for a in (0, 1)
     ]
     return Pyramid(
         levels,
         pyramid.scales,
-        tuple(
-            (g[0].resized(int(y.shape[-2])), g[1].resized(int(y.shape[-1])))
-            for g, y in zip(grids, levels, strict=True)
-        ),
-        (base[0].resized(shape[0]), base[1].resized(shape[1])),
+        tuple(resized(g, y.shape) for g, y in zip(grids, levels, strict=True)),
+        resized(base, shape),
     )
 
 

@@ -64,7 +64,6 @@ def curve(accuracies, total=100):
 def test_curves_and_bands():
     found = curve({0.3: 0.5, 0.5: 0.96, 1.0: 1.0, 1.5: 0.95, 2.0: 0.94, 3.0: 1.0})
     assert found.accuracy(0.3) == 0.5
-    assert found.interval(0.3) == wilson_interval(50, 100)
     assert found.band(1.0, 0.05) == (0.5, 1.5)
     assert found.band(1.0, 0.0) == (1.0, 1.0)
     assert found.as_dict()["accuracy"]["2.0"] == 0.94
@@ -191,7 +190,8 @@ def trained(tmp_path_factory):
 
 def test_audit_measures_on_the_images_put_aside(trained, tmp_path):
     steps = []
-    found = audit(trained.path, scales=(0.5, 1.0), out=tmp_path, progress=steps.append)
+    whole = audit(trained.path, scales=(0.5, 1.0), out=tmp_path, progress=steps.append)
+    found = whole.only
     data = ScaleData(trained.recipe.data)
     for scale in (0.5, 1.0):
         with torch.no_grad():
@@ -199,15 +199,19 @@ def test_audit_measures_on_the_images_put_aside(trained, tmp_path):
         assert found.curve.accuracy(scale) == float(
             (answers == data.labels("test")).double().mean()
         )
-    assert [step.note for step in steps] == ["0.5×", "1×"]
+    done = [step.done for step in steps]
+    assert done == sorted(done)
+    assert done[-1] == steps[-1].total
+    assert len({step.total for step in steps}) == 1
+    assert steps[0].note == f"cnn_small: {100 * found.curve.accuracy(1.0):.0f} % right at 1×"
+    assert "100 test images of digits that the training of cnn_small put aside." in found.notes
     written = json.loads((tmp_path / "audit.json").read_text())
-    assert written == found.as_dict()
-    assert written["schema"] == "nearfar.audit/1"
-    assert audit(trained.path, images=50).curve.answers.shape == (9, 50)
+    assert written == whole.as_dict()
+    assert audit(trained.path, images=50, flips=0).only.curve.answers.shape == (9, 50)
 
 
 def test_audit_s_batches_do_not_matter(trained):
-    one, other = (audit(trained.path, scales=(1.0,), batch_size=b) for b in (7, 100))
+    one, other = (audit(trained.path, scales=(1.0,), batch_size=b).only for b in (7, 100))
     assert torch.equal(one.curve.answers, other.curve.answers)
 
 
@@ -215,8 +219,19 @@ def test_audit_s_batches_do_not_matter(trained):
     ("arguments", "message"),
     [
         ({"scales": (0.0,)}, "positive and finite"),
-        ({"batch_size": 0}, "batch_size at least 1, got 0 and 0"),
-        ({"images": -1}, "images must be at least 0"),
+        ({"batch_size": 0}, "batch_size at least 1, got 0, 200 and 0"),
+        ({"images": -1}, "images and flips must be at least 0"),
+        ({"flips": -1}, "images and flips must be at least 0"),
+        ({"max_loss": 5}, "max_loss is a fraction, 0.05 for five points, got 5"),
+        ({"scales": (1.0, 1.0)}, "scales names a scale twice"),
+        ({"scales": (0.01,)}, "at scale 0.01 the content of 12 pixels would cover 0.12"),
+        (
+            {"baseline": "other"},
+            "baseline must be the name of one of the models, which are cnn_small",
+        ),
+        ({"size": 28}, "says itself how images are normalised"),
+        ({"images": 2000}, "too few for train=400"),
+        ({"background": "red"}, "background must be one of black, grey, edge, got 'red'"),
         ({"data": "letters"}, "no data set is named 'letters'"),
     ],
 )

@@ -93,9 +93,9 @@ def test_a_command_s_help_shows_its_examples_and_options(capsys, name):
             "train --model.options '{{levels: [3]}}' --model.name cnn_small --out {tmp}",
             "does not take these options",
         ),
-        ("audit", "checkpoint"),
-        ("audit --checkpoint nowhere.safetensors", "no checkpoint at nowhere.safetensors"),
-        ("audit --checkpoint README.md", "README.md is not a safetensors file"),
+        ("audit", "models"),
+        ("audit nowhere.safetensors", "no checkpoint at nowhere.safetensors"),
+        ("audit README.md", "README.md is a file, but no .safetensors of nearfar's"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_status_2(capsys, tmp_path, line, message):
@@ -130,7 +130,7 @@ def test_train_then_audit(capsys, tmp_path):
     )
     assert (status, err) == (0, "")
     weights = out / "weights.safetensors"
-    assert f"nearfar audit --checkpoint {weights}" in shown
+    assert f"nearfar audit {weights}" in shown
     written = yaml.safe_load((out / "config.yaml").read_text())
     assert written["model"]["options"] == {"levels": [2, 1]}
     assert (written["fit"]["epochs"], written["seed"]) == (1, 4)
@@ -138,7 +138,6 @@ def test_train_then_audit(capsys, tmp_path):
         capsys,
         *(
             "audit",
-            "--checkpoint",
             str(weights),
             "--scales",
             "[0.5,1]",
@@ -149,7 +148,7 @@ def test_train_then_audit(capsys, tmp_path):
     assert (status, err) == (0, "")
     assert "0.5×" in shown
     found = json.loads((tmp_path / "a" / "audit.json").read_text())
-    assert list(found["accuracy"]) == ["0.5", "1.0"]
+    assert found["scales"] == [0.5, 1.0]
     # What a run wrote reproduces it.
     status, _, err = said(
         capsys, "train", "--config", str(out / "config.yaml"), "--out", str(tmp_path / "again")
@@ -182,9 +181,9 @@ def test_train_and_audit_on_a_folder_of_one_s_own(capsys, tmp_path):
     assert (status, err) == (0, "")
     fit = yaml.safe_load((out / "config.yaml").read_text())["fit"]
     assert (fit["milestones"], fit["decay_all"], fit["warmup_lr"]) == ([2, 3], True, 0.001)
-    status, shown, err = said(capsys, "audit", "--checkpoint", str(out / "weights.safetensors"))
+    status, shown, err = said(capsys, "audit", str(out / "weights.safetensors"))
     assert (status, err) == (0, "")
-    assert "cnn_small on 10 test images" in " ".join(shown.split())
+    assert "10 test images of folder" in " ".join(shown.split())
     # What a run wrote reproduces it.
     again = ("--config", str(out / "config.yaml"), "--out", str(tmp_path / "c"))
     assert said(capsys, "train", *again)[0] == 0

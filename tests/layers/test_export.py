@@ -23,11 +23,23 @@ class Sliding(nn.Module):
         return pyramid.collapse(self.slide(pyramid.expand(x, (1, 0.5, 0.25))), "max")
 
 
+class Mapped(nn.Module):
+    """A function without a window at every scale of the map, and the answers side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2))
+
+    def forward(self, x):
+        return pyramid.collapse(pyramid.map(self.pool, pyramid.expand(x, (0.75, 1, 0.5))), "concat")
+
+
 LAYERS = {
     "si": lambda: SIConv2d(3, 8, 3, padding=1),
     "si, stride 2": lambda: SIConv2d(3, 8, 5, stride=2, padding=2, scales="six"),
     "pyramid": lambda: PyramidConv2d(3, 8, 3, padding=1, levels=2),
     "scale": Sliding,
+    "mapped": Mapped,
 }
 INPUTS = [(2, 3, 24, 32), (1, 3, 16, 16), (5, 3, 41, 19)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +44,9 @@ def cost_of(model: nn.Module, image: Tensor) -> Cost:
 
 
 def time_batches(
-    models: Mapping[str, nn.Module], batch: Tensor, rounds: int = 7
+    models: Mapping[str, Callable[[Tensor], Tensor]],
+    batch: Tensor | Mapping[str, Tensor],
+    rounds: int = 7,
 ) -> dict[str, float]:
     """Seconds that each net takes for a batch: the median of several rounds, taken in turns.
 
@@ -52,8 +54,8 @@ def time_batches(
     as ratios.
 
     Args:
-        models: nets by name.
-        batch: ``[B, C, H, W]``.
+        models: nets by name, or whatever else answers a batch.
+        batch: ``[B, C, H, W]``, or one for each.
         rounds: how often each is timed, after one run to warm up.
 
     Raises:
@@ -61,13 +63,18 @@ def time_batches(
     """
     if rounds < 1:
         raise InputError(f"rounds must be at least 1, got {rounds}")
-    batch = batch.contiguous(memory_format=torch.channels_last)
+    given = {
+        name: (batch if isinstance(batch, Tensor) else batch[name]).contiguous(
+            memory_format=torch.channels_last
+        )
+        for name in models
+    }
     taken: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():
         for done in range(rounds + 1):
             for name, model in models.items():
                 start = time.perf_counter()
-                model(batch)
+                model(given[name])
                 if done:
                     taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}

@@ -16,7 +16,6 @@ from nearfar.progress import Progress, Step, silent
 __all__ = ["Neurons", "invariance_scores"]
 
 Neurons = Literal["units", "channels"]
-_AT_ONCE = 250
 
 
 def invariance_scores(
@@ -28,6 +27,7 @@ def invariance_scores(
     neurons: Neurons = "units",
     firing: float = 0.01,
     top: float = 0.2,
+    batch_size: int = 250,
     progress: Progress = silent,
 ) -> dict[str, float]:
     """The invariance score of layers, by hooks: the model is not changed.
@@ -50,6 +50,7 @@ def invariance_scores(
             value over all places, which does not ask a thing to stay in its place while it grows.
         firing: smallest share of images that a neuron fires for.
         top: share of a layer's neurons, the best ones, whose mean score is the layer's.
+        batch_size: images at a time; it does not change the result.
         progress: called after each transformation.
 
     Returns:
@@ -81,13 +82,13 @@ def invariance_scores(
         )
     few = max(1, math.ceil(firing * len(images)))
     with _watched(model, {name: modules[name] for name in layers}, neurons) as seen:
-        plain = _collect(model, images, shown[0], seen)
+        plain = _collect(model, images, shown[0], seen, batch_size)
         thresholds = {name: h.topk(few, dim=0).values[-1] for name, h in plain.items()}
         fired = {name: h >= thresholds[name] for name, h in plain.items()}
         again = {name: torch.zeros(h.shape[1]) for name, h in plain.items()}
         del plain
         for done, change in enumerate(shown[1:], start=1):
-            for name, h in _collect(model, images, change, seen).items():
+            for name, h in _collect(model, images, change, seen, batch_size).items():
                 again[name] += ((h >= thresholds[name]) & fired[name]).sum(0)
             progress(Step("invariance", done, len(shown) - 1))
     scores = {}
@@ -134,9 +135,10 @@ def _collect(
     images: Tensor,
     change: Callable[[Tensor], Tensor],
     seen: dict[str, list[Tensor]],
+    batch_size: int,
 ) -> dict[str, Tensor]:
     with torch.inference_mode():
-        for part in torch.split(images, _AT_ONCE):
+        for part in torch.split(images, batch_size):
             model(change(part))
     found = {name: torch.cat(parts) for name, parts in seen.items()}
     for name, h in found.items():

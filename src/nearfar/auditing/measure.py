@@ -1,167 +1,301 @@
-"""``nearfar audit``: how well a trained net knows things that are nearer or farther."""
+"""``nearfar audit``: how well any recogniser knows things that are nearer or farther."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nearfar.atomic import make_folder, write_atomically
+from nearfar.atomic import write_atomically
 from nearfar.auditing.accuracy import ScaleCurve
-from nearfar.auditing.cost import Cost, cost_of
-from nearfar.data import DataSpec, ScaleData
-from nearfar.data.sources import is_own
+from nearfar.auditing.answers import ask_all
+from nearfar.auditing.cost import Cost, cost_of, time_batches
+from nearfar.auditing.entrants import Entrant, Models, open_entrants
+from nearfar.auditing.failures import find_failures
+from nearfar.auditing.findings import audit_findings
+from nearfar.auditing.flips import find_flips, most_answers
+from nearfar.auditing.gate import judge, read_requirements
+from nearfar.auditing.images import AuditedImages, Data, choose_images
+from nearfar.auditing.layers import MOST_IMAGES, check_layers, layer_scales, score_layers
+from nearfar.auditing.memory import peak_memory
+from nearfar.auditing.notes import shown_notes
+from nearfar.auditing.report import render_audit
+from nearfar.auditing.result import Audit, AuditResult, Flips, LayerScores
+from nearfar.auditing.writing import claim
+from nearfar.data.protocol import Background
+from nearfar.data.splits import stratified_order
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
+from nearfar.provenance import machine, today
 from nearfar.scale_sets import as_scales
-from nearfar.training import Checkpoint, load_checkpoint
-from nearfar.training.same_data import what_changed
+from nearfar.version import versions
 
-__all__ = ["AuditResult", "audit"]
+__all__ = ["audit"]
 
-
-@dataclass(frozen=True)
-class AuditResult:
-    """What an audit found.
-
-    Attributes:
-        model: the net's name.
-        source: the data set's name.
-        curve: all answers, and accuracy against scale computed from them.
-        cost: parameters and multiplications.
-    """
-
-    model: str
-    source: str
-    curve: ScaleCurve
-    cost: Cost
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; accuracies are fractions, keyed by scale."""
-        return {
-            "schema": "nearfar.audit/1",
-            "model": self.model,
-            "source": self.source,
-            "test_images": len(self.curve.labels),
-            **self.curve.as_dict(),
-            **dataclasses.asdict(self.cost),
-        }
+_ROUNDS = 5
 
 
 def audit(
-    checkpoint: Path | str,
-    data: str = "",
+    models: Models,
+    data: Data = "",
     root: Path | str | None = None,
     scales: tuple[float, ...] = (),
     images: int = 0,
+    baseline: str | None = None,
+    require: tuple[str, ...] = (),
+    layers: bool | tuple[str, ...] = False,
+    flips: int = 200,
+    max_loss: float = 0.05,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    size: int | None = None,
+    num_classes: int | None = None,
+    background: Background | None = None,
     out: Path | str | None = None,
     batch_size: int = 128,
     progress: Progress = silent,
-) -> AuditResult:
-    """Measures a trained net's accuracy on test images shown at several scales.
+) -> Audit:
+    """Measures how recognisers' answers change while the things on test images shrink and grow.
 
-    Test images are those that the net's own training put aside; of another data set than it was
-    trained on, those that the same split puts aside there. They are shown on the net's own canvas.
+    Any classifier of images: what nearfar trained or converted, networks by name with anybody's weights, ONNX
+    files, exported programs, functions. Each is shown the same images on its own canvas, at every
+    scale. Measured are, with 95 % bootstrap intervals, the share of right answers (in all, class by class,
+    and among the five likeliest), confidence and its calibration error, and how many answers change;
+    then the smallest changes of scale that flip an answer, the surest mistakes, the band of scales
+    where a recogniser holds, and its cost.
+
+    Of data that a checkpoint was trained on, test images are those that its training put aside; of other
+    data the official test part, or all images where there is none.
 
     Args:
-        checkpoint: a ``weights.safetensors`` written by ``nearfar train`` or ``nearfar quickstart``.
-        data: name of the data set; default: the one it was trained on.
-        root: folder that holds the data set; not needed for ``digits``.
-        scales: at which scales; default: those of the net's protocol.
+        models: a checkpoint (weights.safetensors), NAME@FILE, NAME@pretrained, NAME, x.onnx, x.pt2 or
+            package.module:attribute; in Python also a network, a function, several, or several by name.
+        data: name of a data set, or a folder with a sub-folder a class; default: what the first
+            checkpoint was trained on.
+        root: folder that holds the data set, where its name does not say.
+        scales: at which scales, as factors; default: those of the baseline's protocol. 1 is added.
         images: how many test images, all classes in proportion; 0 takes all.
-        out: folder for ``audit.json``; default: write nothing.
-        batch_size: images at a time; it does not change the result.
-        progress: called after each scale.
+        baseline: name of the model that the others are compared with; default: the first.
+        require: what figures must be, as top1@0.5>=0.80, band_low<=0.6, loss@1<=0.02 (against the baseline)
+            or NAME:flips@2<0.1; without a name it is asked of every model but the baseline. The command ends
+            with status 1 where one is not met.
+        layers: measure single layers too: invariance score and equivariance error of the convolutions, or of
+            the layers whose names match patterns.
+        flips: for how many images the smallest flipping change of scale is searched for; 0 for none.
+        max_loss: a recogniser holds where its accuracy falls by at most this, as a fraction.
+        mean: of the channels, by which a model's input is normalised where the model does not say.
+        std: of the channels, likewise.
+        size: side of a model's canvas in pixels, where the model does not say.
+        num_classes: how many answers a model has, where it does not say.
+        background: black, grey or edge: what content does not cover; default: as the model was trained, or
+            black.
+        out: folder for audit.json and report.html; default: write nothing.
+        batch_size: images at a time; it does not change the answers.
+        progress: called after each batch.
 
     Raises:
-        InputError: no such checkpoint or data set, a data set of other classes or channels, the net's own
-            data set with other images than in training, or a number out of range.
+        InputError: a model or data set that cannot be opened, data of other classes or channels than a
+            model's, a checkpoint's own data with other images than in training, a requirement that cannot be
+            read, or a number out of range.
+
+    Limits:
+        Logits are taken as such: of a model that answers with probabilities, confidence means nothing.
     """
-    if images < 0 or batch_size < 1:
-        raise InputError(
-            f"images must be at least 0 and batch_size at least 1, got {images} and {batch_size}"
+    wanted = _checked(scales, images, flips, max_loss, batch_size)
+    files = None if out is None else claim(Path(out))
+    entrants = _baseline_first(
+        open_entrants(models, mean, std, size, num_classes, background), baseline
+    )
+    base = entrants[0].name
+    wanted, added = _with_one(wanted or entrants[0].protocol.test_scales)
+    for entrant in entrants:
+        for scale in (min(wanted), max(wanted)):
+            entrant.protocol.render(
+                torch.zeros(1, 1, 2, 2), scale
+            )  # a scale it refuses is refused now
+    check_layers(entrants, layers)
+    classes = {entrant.name: entrant.recogniser.card.num_classes for entrant in entrants}
+    asked = read_requirements(require, classes, base, wanted)
+    chosen = choose_images(data, root, entrants, wanted, images)
+    work = _Work(progress, entrants, chosen, wanted, flips, layers)
+    curves = work.ask(batch_size)
+    seconds, memory, batch = _timed(entrants, chosen, batch_size)
+    results = {}
+    for entrant in entrants:
+        name, curve = entrant.name, curves[entrant.name]
+        cost, uncounted = _cost(entrant, chosen)
+        results[name] = AuditResult(
+            model=name,
+            source=chosen.source,
+            class_names=chosen.class_names,
+            protocol=entrant.protocol,
+            curve=curve,
+            cost=cost,
+            seconds=seconds[name],
+            memory=memory[name],
+            batch=batch,
+            flips=work.flips(entrant, batch_size),
+            layers=work.layers(entrant),
+            failures=find_failures(entrant, chosen, curve),
+            notes=(
+                *(*entrant.notes, *chosen.notes, *shown_notes(entrant, chosen, wanted)),
+                *(*added, *uncounted),
+            ),
         )
+    work.finished()
+    found = Audit(
+        results,
+        base,
+        audit_findings(results, base, max_loss),
+        max_loss,
+        {**versions(), "machine": machine(), "date": today()},
+        judge(asked, curves, base, max_loss),
+    )
+    if files is not None:
+        write_atomically(files[0], json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_atomically(files[1], render_audit(found))
+    return found
+
+
+def _checked(
+    scales: tuple[float, ...], images: int, flips: int, max_loss: float, batch_size: int
+) -> tuple[float, ...]:
+    if images < 0 or batch_size < 1 or flips < 0:
+        raise InputError(
+            f"images and flips must be at least 0 and batch_size at least 1, got {images}, {flips} and "
+            f"{batch_size}"
+        )
+    if not 0 <= max_loss < 1:
+        raise InputError(f"max_loss is a fraction, 0.05 for five points, got {max_loss}")
     wanted = as_scales(scales) if scales else ()
     if len(set(wanted)) < len(wanted):
         raise InputError(f"scales names a scale twice: {wanted}")
-    file = None if out is None else _claim(Path(out))
-    trained = load_checkpoint(checkpoint)
-    spec = trained.recipe.data
-    spec = dataclasses.replace(
-        spec,
-        source=data or spec.source,
-        root=Path(root) if root else spec.root,
-        test=images or spec.test,
-    )
-    shown = ScaleData(spec)
-    _check_fit(trained, shown)
-    wanted = wanted or spec.protocol.test_scales
-    answers = []
-    for done, scale in enumerate(wanted):
-        answers.append(_answers(trained.model, shown.images("test", scale), batch_size))
-        progress(
-            Step(f"auditing {trained.recipe.model.name}", done + 1, len(wanted), f"{scale:g}×")
-        )
-    result = AuditResult(
-        trained.recipe.model.name,
-        spec.source,
-        ScaleCurve(wanted, torch.stack(answers), shown.labels("test")),
-        cost_of(trained.model, shown.images("test", 1.0)[0]),
-    )
-    if file is not None:
-        write_atomically(file, json.dumps(result.as_dict(), indent=2) + "\n")
-    return result
+    return wanted
 
 
-def _claim(out: Path) -> Path:
-    """Where the result will go, found writable before the work is done."""
-    make_folder(out)
-    file = out / "audit.json"
-    if file.exists() and "nearfar.audit/" not in file.read_text(errors="replace"):
-        raise InputError(f"{file} is not an audit of nearfar's; choose another folder with --out")
-    return file
-
-
-def _answers(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    images = images.contiguous(memory_format=torch.channels_last)
-    batch_size = min(batch_size, len(images))
-    with torch.inference_mode():
-        return torch.cat([model(part).argmax(dim=1) for part in torch.split(images, batch_size)])
-
-
-def _check_fit(trained: Checkpoint, shown: ScaleData) -> None:
-    here, there = shown.class_names, trained.class_names
-    if here != there or shown.in_chans != trained.record["in_chans"]:
+def _baseline_first(entrants: Sequence[Entrant], baseline: str | None) -> list[Entrant]:
+    names = [entrant.name for entrant in entrants]
+    if baseline is not None and baseline not in names:
         raise InputError(
-            f"{trained.path} knows the {len(there)} classes {_some(there)} in images of "
-            f"{trained.record['in_chans']} channels, {shown.spec.source} has the {len(here)} classes "
-            f"{_some(here)} in {shown.in_chans}; audit it on data of its own classes"
+            f"baseline must be the name of one of the models, which are {', '.join(names)}, got {baseline!r}"
         )
-    # Older records lack the key.
-    changed = what_changed(trained.record.get("data"), shown.fingerprint())
-    if changed and _is_its_own(trained.recipe.data, shown.spec):
-        raise InputError(
-            f"the images of {shown.spec.source} are not those that {trained.path} was trained with: "
-            f"{changed}, so that it may have learnt images of this test; audit it on the data as "
-            f"they were, or train it again"
+    return sorted(entrants, key=lambda entrant: entrant.name != (baseline or names[0]))
+
+
+def _with_one(scales: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    if 1.0 in scales:
+        return scales, ()
+    note = "1× was added to the scales: it is what the others are compared with."
+    return tuple(sorted((*scales, 1.0))), (note,)
+
+
+class _Work:
+    """What is measured by asking, with one measure of progress: answers."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        entrants: Sequence[Entrant],
+        images: AuditedImages,
+        scales: tuple[float, ...],
+        flips: int,
+        layers: bool | tuple[str, ...],
+    ) -> None:
+        self._progress = progress
+        self._entrants, self._images, self._scales = entrants, images, scales
+        order = stratified_order(images.labels)
+        # With no other scale than 1 there is nowhere to search.
+        flips = flips if len(scales) > 1 else 0
+        self._flipped, self._layered = order[:flips], order[:MOST_IMAGES]
+        self._layers = layers
+        self._done = 0
+        self._answers = len(images) * len(scales)
+        self._searched = most_answers(len(self._flipped), min(scales), max(scales))
+        inside = layers is not False and layers != ()
+        per_layer = len(self._layered) * (1 + 2 * len(layer_scales(scales)))
+        self._seen_inside = per_layer if inside else 0
+        each = self._answers + self._searched + self._seen_inside
+        self._total = len(entrants) * each
+
+    def ask(self, batch_size: int) -> dict[str, ScaleCurve]:
+        """All answers."""
+        return ask_all(
+            self._entrants,
+            self._images,
+            self._scales,
+            batch_size,
+            lambda count, note: self._report("asking at every scale", count, note),
         )
 
+    def flips(self, entrant: Entrant, batch_size: int) -> Flips | None:
+        """The smallest flipping changes, if they are asked for."""
+        if not len(self._flipped):
+            return None
+        task, end = f"searching flips of {entrant.name}", self._done + self._searched
+        found = find_flips(
+            entrant,
+            self._images,
+            self._flipped,
+            *(min(self._scales), max(self._scales), batch_size),
+            lambda count: self._report(task, count),
+        )
+        self._report(task, end - self._done)
+        return found
 
-def _is_its_own(learnt: DataSpec, shown: DataSpec) -> bool:
-    """Whether a data set is the one that was trained on: anybody's images are another in another place."""
-    if shown.source != learnt.source or not is_own(shown.source):
-        return shown.source == learnt.source
-    return _place(shown.root) == _place(learnt.root)
+    def layers(self, entrant: Entrant) -> LayerScores | None:
+        """Scores by layer, if they are asked for."""
+        if not self._seen_inside:
+            return None
+        task, end = f"looking into {entrant.name}", self._done + self._seen_inside
+        found = score_layers(
+            entrant,
+            self._images,
+            self._layered,
+            self._scales,
+            self._layers,
+            lambda count: self._report(task, count),
+        )
+        self._report(task, end - self._done)
+        return found
+
+    def finished(self) -> None:
+        """The work is done."""
+        self._report("audited", self._total - self._done)
+
+    def _report(self, task: str, count: int, note: str = "") -> None:
+        self._done += count
+        self._progress(Step(task, self._done, self._total, note))
 
 
-def _place(root: Path | None) -> Path | None:
-    return None if root is None else root.resolve()
+def _timed(
+    entrants: Sequence[Entrant], images: AuditedImages, batch_size: int
+) -> tuple[dict[str, float], Mapping[str, int | None], int]:
+    """Seconds and bytes that each takes for a batch, and how many images that has."""
+    at = torch.arange(min(batch_size, len(images)))
+    shown: dict[str, Tensor] = {
+        e.name: e.show(images.read(at, e.protocol.side), 1.0).contiguous() for e in entrants
+    }
+    seconds = time_batches({e.name: e.recogniser.ask for e in entrants}, shown, _ROUNDS)
+    memory: dict[str, int | None] = {}
+    for entrant in entrants:
+        module, batch = entrant.recogniser.module, shown[entrant.name]
+        memory[entrant.name] = (
+            None if module is None else peak_memory(module, lambda: entrant.recogniser.ask(batch))  # noqa: B023
+        )
+    return seconds, memory, len(at)
 
 
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+def _cost(entrant: Entrant, images: AuditedImages) -> tuple[Cost | None, tuple[str, ...]]:
+    """What a network costs; ``None`` and why where it cannot be counted."""
+    module = entrant.recogniser.module
+    if module is None:
+        return None, ()
+    image = entrant.show(images.read(torch.tensor([0]), entrant.protocol.side), 1.0)[0]
+    place = next((p for p in module.parameters() if p.is_floating_point()), image)
+    try:
+        return cost_of(module, image.to(place.device, place.dtype)), ()
+    except InputError as cause:
+        return None, (f"What {entrant.name} costs could not be counted: {cause}.",)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.cost import Cost
+from nearfar.auditing.json_form import audit_form
 from nearfar.data import ScaleProtocol
 
-__all__ = ["Audit", "AuditResult", "Failure", "Flips", "LayerScores"]
+__all__ = ["Audit", "AuditResult", "Failure", "Flips", "LayerScores", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,23 @@ class AuditResult:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Whether a recogniser meets a requirement.
+
+    Attributes:
+        requirement: as it was given: ``top1@0.5>=0.8``.
+        model: the recogniser's name.
+        value: the figure measured.
+        passed: whether it meets it.
+    """
+
+    requirement: str
+    model: str
+    value: float
+    passed: bool
+
+
+@dataclass(frozen=True)
 class Audit:
     """What an audit found of one recogniser or several, all on the same images.
 
@@ -124,7 +143,8 @@ class Audit:
         baseline: the name of the one that the others are compared with.
         findings: what the figures say, in sentences.
         max_loss: as a fraction: a recogniser holds where its accuracy falls by at most this.
-        made: command, versions, machine and date.
+        made: versions, machine and date.
+        verdicts: which requirements are met, if there were any.
     """
 
     results: Mapping[str, AuditResult]
@@ -132,9 +152,19 @@ class Audit:
     findings: tuple[str, ...]
     max_loss: float
     made: Mapping[str, str] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def only(self) -> AuditResult:
         """The one result, where one recogniser was audited."""
         (result,) = self.results.values()
         return result
+
+    @property
+    def passed(self) -> bool:
+        """Whether all requirements are met."""
+        return all(verdict.passed for verdict in self.verdicts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON, in the form of ``auditing/schema/audit.schema.json``."""
+        return audit_form(self)

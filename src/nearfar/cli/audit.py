@@ -2,47 +2,141 @@
 
 from __future__ import annotations
 
+import json
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
 from rich.table import Table
 
-from nearfar.auditing import audit
+from nearfar.auditing import Audit, AuditResult, audit
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 
 EXAMPLES = """\
-  nearfar audit --checkpoint runs/quickstart/models/si/weights.safetensors
-  nearfar audit --checkpoint runs/digits_si/weights.safetensors --scales 0.5,1,2 --out runs/audit
-  nearfar audit --checkpoint runs/digits_si/weights.safetensors --data mnist --root DIR --images 2000
+  nearfar audit runs/digits_si/weights.safetensors
+  nearfar audit runs/digits_si/weights.safetensors --scales 0.5,1,2 --out runs/audit
+  nearfar audit runs/plain/weights.safetensors runs/si/weights.safetensors --require loss@1<=0.02
+  nearfar audit resnet18@pretrained --data photos --images 2000 --layers
+  nearfar audit model.onnx --size 224 --data photos --require top1@0.5>=0.8,band_low<=0.5
+  nearfar audit resnet20_cifar@resnet20.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --data cifar10
 """
 
 
-def run(arguments: list[str]) -> None:
-    """Parses, runs, shows."""
-    options = parse_call(audit, arguments, EXAMPLES)
+def run(arguments: list[str]) -> int:
+    """Parses, runs, shows; returns 1 where a requirement is not met."""
+    options = parse_call(_in_words(), _one_list(arguments), EXAMPLES, positional=True)
     with shown_progress() as progress:
-        result = audit(**options, progress=progress)
+        found = audit(**options, progress=progress)
+    _show(found)
+    _next(options, found)
+    return 0 if found.passed else 1
+
+
+def _in_words() -> Callable[..., Audit]:
+    """:func:`audit` with the types that words on a command line can have."""
+    words = types.FunctionType(
+        audit.__code__, audit.__globals__, audit.__name__, audit.__defaults__
+    )
+    words.__doc__ = audit.__doc__
+    words.__annotations__ = {
+        **audit.__annotations__,
+        "models": Sequence[str],
+        "data": str,
+        "root": Path | None,
+        "out": Path | None,
+    }
+    return words
+
+
+def _one_list(arguments: Sequence[str]) -> list[str]:
+    """All that ``--require`` and ``--layers`` name as one list each, whether said once or several times."""
+    left: list[str] = []
+    lists: dict[str, list[str]] = {"--require": [], "--layers": []}
+    rest = iter(arguments)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option == "--require":
+            value = value if equals else next(rest, "")
+            lists[option] += value.split(",") if value else [""]
+        elif option == "--layers" and equals and value.lower() not in ("true", "false"):
+            lists[option] += value.split(",")
+        else:
+            left.append(word)
+    return left + [f"{option}={json.dumps(words)}" for option, words in lists.items() if words]
+
+
+def _show(found: Audit) -> None:
+    first = found.results[found.baseline]
+    curve = first.curve
     table = Table(
-        title=f"{result.model} on {len(result.curve.labels)} test images of {result.source}"
+        title=f"{len(curve.labels)} test images of {escape(first.source)}: right answers, %"
     )
-    table.add_column("size", justify="right")
-    table.add_column("right", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for scale in result.curve.scales:
-        low, high = result.curve.interval(scale)
-        table.add_row(
-            f"{scale:g}×",
-            f"{100 * result.curve.accuracy(scale):.1f} %",
-            f"{100 * low:.1f} to {100 * high:.1f}",
+    table.add_column("size", justify="right", no_wrap=True)
+    for name in found.results:
+        table.add_column(escape(name), justify="right")
+    for scale in sorted(curve.scales):
+        table.add_row(f"{scale:g}×", *(_cell(r, scale) for r in found.results.values()))
+    cost = Table(title="Cost")
+    cost.add_column("model")
+    for heading in ("parameters", "multiplications", f"time of {first.batch}", "memory"):
+        cost.add_column(heading, justify="right", no_wrap=True)
+    for name, result in found.results.items():
+        cost.add_row(escape(name), *_cost(result))
+    console.print(table, cost)
+    for name, result in found.results.items():
+        console.print(f"• {_band(name, result, found.max_loss)}", highlight=False, markup=False)
+    notes = dict.fromkeys(note for result in found.results.values() for note in result.notes)
+    for sentence in (*found.findings, *notes):
+        console.print(f"• {sentence}", highlight=False, markup=False)
+    for verdict in found.verdicts:
+        word = "passed" if verdict.passed else "FAILED"
+        console.print(
+            f"{word}: {verdict.model}: {verdict.requirement} (it is {verdict.value:.4g})",
+            highlight=False,
+            markup=False,
         )
-    console.print(table)
-    console.print(
-        f"{result.cost.parameters:,} parameters, {result.cost.multiplications:,} multiplications an "
-        f"image",
-        highlight=False,
+
+
+def _cell(result: AuditResult, scale: float) -> str:
+    low, high = result.curve.interval(scale)
+    return f"{100 * result.curve.accuracy(scale):.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _cost(result: AuditResult) -> tuple[str, str, str, str]:
+    cost, seconds, memory = result.cost, result.seconds, result.memory
+    return (
+        "–" if cost is None else f"{cost.parameters:,}",
+        "–" if cost is None else f"{cost.multiplications:,}",
+        "–" if seconds is None else f"{1000 * seconds:.1f} ms",
+        "–" if memory is None else f"{memory / 2**20:.1f} MiB",
     )
-    written = options.get("out")
+
+
+def _band(name: str, result: AuditResult, loss: float) -> str:
+    curve = result.curve
+    low, high = curve.band(curve.reference, loss)
+    ends = curve.band_interval(curve.reference, loss)
+    said = [
+        f"{end:g}× (95 % interval {a:g}× to {b:g}×)" if a < b else f"{end:g}×"
+        for end, (a, b) in zip((low, high), ends, strict=True)
+    ]
+    return f"{name} stays within {100 * loss:g} points from {said[0]} to {said[1]}."
+
+
+def _next(options: dict[str, Any], found: Audit) -> None:
+    out = options.get("out")
+    if out is None:
+        steps = ["add --out DIR to keep these figures as audit.json, with a report to look at"]
+    else:
+        steps = [f"open {out / 'report.html'} in a browser", f"see {out / 'audit.json'}"]
+    if not found.verdicts:
+        one = found.results[found.baseline].curve.reference
+        steps.append(
+            f"add --require 'top1@{one:g}>=0.9' to end with status 1 where that is not met"
+        )
     console.print(
-        f"\nNext:\n  see {written}/audit.json"
-        if written
-        else "\nNext:\n  add --out DIR to keep these figures as audit.json",
-        highlight=False,
+        "\nNext:", *(f"  {step}" for step in steps), sep="\n", highlight=False, soft_wrap=True
     )

@@ -23,11 +23,15 @@ console = Console()
 
 
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """A progress callback that draws one bar; in a log file it writes a line a tenth."""
+def shown_progress(on: Console = console) -> Iterator[Progress]:
+    """A progress callback that draws one bar; in a log file it writes a line a tenth.
+
+    Args:
+        on: where. What goes to standard output meanwhile stays there, if this is another.
+    """
     quiet_lightning()
-    if not console.is_terminal:
-        yield _Lines()
+    if not on.is_terminal:
+        yield _Lines(on)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -38,7 +42,14 @@ def shown_progress() -> Iterator[Progress]:
         TimeRemainingColumn(elapsed_when_finished=False),
         TextColumn("{task.fields[note]}"),
     )
-    with Bars(*columns, console=console, speed_estimate_period=600) as bars:
+    bars = Bars(
+        *columns,
+        console=on,
+        speed_estimate_period=600,
+        redirect_stdout=not on.stderr,
+        transient=on.stderr,
+    )
+    with bars:
         task = bars.add_task("starting", total=None, note="")
 
         def show(step: Step) -> None:
@@ -57,7 +68,8 @@ def shown_progress() -> Iterator[Progress]:
 class _Lines:
     """For output that is not a terminal: a line whenever the task or the tenth changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, on: Console) -> None:
+        self._on = on
         self._last: tuple[str, int] = ("", -1)
 
     def __call__(self, step: Step) -> None:
@@ -65,4 +77,4 @@ class _Lines:
         now = (step.task, int(10 * share))
         if now != self._last:
             self._last = now
-            console.print(f"{share:4.0%}  {step.task}  {step.note}", highlight=False)
+            self._on.print(f"{share:4.0%}  {step.task}  {step.note}", highlight=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,6 +17,9 @@ COMMANDS = {
     "quickstart": "Train a plain net and its scale-aware twins on digits; see who holds where.",
     "train": "Train one net under one recipe.",
     "audit": "Measure how a trained net's accuracy changes with the size of things.",
+    "convert": "Make a trained network scale-aware, and hold it against what it was.",
+    "export": "Write a net as ONNX or a torch.export program, checked against the original.",
+    "predict": "Ask a net, or an exported file, about images.",
     "reproduce": "Run one of the papers' comparisons and set our figures beside theirs.",
     "count": "Count a network layer by layer: units, connections, weights, receptive fields.",
 }
@@ -34,8 +39,14 @@ start here:
       minutes); then open runs/quickstart/report.html
   nearfar train --config recipes/digits_si.yaml
       the same net from a file that you can change
-  nearfar audit --checkpoint runs/digits_si/weights.safetensors
+  nearfar audit runs/digits_si/weights.safetensors
       its accuracy from 0.3 to 2 times the size it was trained at
+  nearfar convert runs/digits_si/weights.safetensors antialias --recalibrate
+      another net made of it, with the same weights, held against it
+  nearfar export runs/digits_si/weights.safetensors --out digits.onnx
+      a file that runs without nearfar and takes images of any size
+  nearfar predict digits.onnx photos/
+      what it sees in each image of a folder
   nearfar reproduce mnist-scale --fast
       a smoke run of a paper's table; without --fast the table itself
   nearfar count resnet50
@@ -43,8 +54,10 @@ start here:
 
 'nearfar COMMAND --help' describes a command and its options.
 Every command is also a function: nearfar.quickstart(), nearfar.train(),
-nearfar.audit(), nearfar.reproduce(), nearfar.count().
-Exit status: 0 done, 1 a fault of nearfar, 2 something given cannot be used, 130 interrupted.
+nearfar.audit(), nearfar.convert(), nearfar.export(), nearfar.predict(),
+nearfar.reproduce(), nearfar.count().
+Exit status: 0 done, 1 a fault of nearfar, or done with a reservation that the command's help names,
+2 something given cannot be used, 130 interrupted, 141 nobody reads the output any more.
 """
 
 
@@ -85,13 +98,19 @@ def _run(name: str, rest: list[str]) -> int:
     from nearfar.errors import InputError
 
     try:
-        command.run(rest)
+        status: int | None = command.run(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has stopped, as `| head` does. Nothing is left to be said, at exit either.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except InputError as error:
         return _refuse(f"nearfar {name}", str(error))
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         return _refuse(f"nearfar {name}", f"{error.strerror or error}{place}")
-    return 0
+    return status or 0
 
 
 def _help() -> str:

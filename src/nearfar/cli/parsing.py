@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse
 from jsonargparse import (  # type: ignore[attr-defined]
@@ -19,6 +19,9 @@ from nearfar.cli.shorthands import written_out
 from nearfar.errors import InputError
 
 __all__ = ["parse_call"]
+
+#: A list of numbers as it is written on a command line.
+_NUMBERS = r"[-+.,\deE]+"
 
 
 class _Parser(ArgumentParser):
@@ -38,7 +41,9 @@ def parse_call(
         function: the public function behind the command; its docstring is the help.
         arguments: what follows the command's name.
         examples: closes the help text.
-        positional: what the function cannot do without is given by its place, not by its name.
+        positional: what the function cannot do without is given by its place, not by its name, unless
+            it is keyword-only. The last may be a sequence, which takes all words that remain, at least
+            one.
 
     Returns:
         Keyword arguments for ``function``, of the types in its signature.
@@ -59,9 +64,15 @@ def parse_call(
     parser.add_argument(
         "--config", action=ActionConfigFile, help="read options from a YAML file; later options win"
     )
+    places = _by_place(function) if positional else {}
     parser.add_function_arguments(
-        function, as_group=False, as_positional=positional, skip={"progress"}, sub_configs=True
+        function, as_group=False, skip={"progress", *places}, sub_configs=True
     )
+    told = {param.arg_name: param.description for param in doc.params}
+    for name, hint in places.items():
+        element = _element(hint)
+        several: dict[str, Any] = {} if element is None else {"nargs": "+"}
+        parser.add_argument(name, type=element or hint, help=told.get(name), **several)
     try:
         words = _words(function, written_out(function, arguments))
         check_configs(function, words)
@@ -75,6 +86,21 @@ def parse_call(
     }
 
 
+def _by_place(function: Callable[..., Any]) -> dict[str, Any]:
+    """Names and types of what a function cannot do without and does not want by name."""
+    hints = get_type_hints(function)
+    return {
+        name: hints[name]
+        for name, p in inspect.signature(function).parameters.items()
+        if p.default is p.empty and p.kind is not p.KEYWORD_ONLY
+    }
+
+
+def _element(hint: Any) -> Any:
+    """The type of what a sequence holds; ``None`` for what takes one word."""
+    return get_args(hint)[0] if get_origin(hint) in (Sequence, tuple, list) else None
+
+
 def _plainly(message: str) -> str:
     """jsonargparse's message in a user's words."""
     message = re.sub(r'Parser key "([^"]+)":', r"--\1:", message)
@@ -84,7 +110,10 @@ def _plainly(message: str) -> str:
 
 
 def _words(function: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """Shorthands: ``--fast`` for ``--fast=true``, ``--scales 0.5,1`` for ``--scales '[0.5,1]'``."""
+    """Shorthands: ``--fast`` for ``--fast=true``, ``--scales 0.5,1`` for ``--scales '[0.5,1]'``.
+
+    A list may be joined to its option: ``--scales=0.5,1``.
+    """
     parameters = inspect.signature(function).parameters.items()
     flags = {f"--{name}" for name, p in parameters if isinstance(p.default, bool)}
     lists = {f"--{name}" for name, p in parameters if isinstance(p.default, tuple)}
@@ -92,8 +121,10 @@ def _words(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     for before, word, after in zip(["", *arguments], arguments, [*arguments, ""][1:], strict=False):
         if word in flags and after.lower() not in ("true", "false"):
             words.append(f"{word}=true")
-        elif before in lists and re.fullmatch(r"[-+.,\deE]+", word):
+        elif before in lists and re.fullmatch(_NUMBERS, word):
             words.append(f"[{word}]")
+        elif word.partition("=")[0] in lists and re.fullmatch(_NUMBERS, word.partition("=")[2]):
+            words.append("{}=[{}]".format(*word.split("=")))
         else:
             words.append(word)
     return words

@@ -41,6 +41,7 @@ def _show(result: QuickstartResult, fast: bool) -> None:
     for name, audit in result.audits.items():
         accuracy.add_row(name, *(f"{100 * audit.curve.accuracy(s):.0f}" for s in scales))
         relative = result.seconds[name] / result.seconds["plain"]
+        assert audit.cost is not None, "these nets can be looked into"
         cost.add_row(
             name,
             f"{audit.cost.parameters:,}",
@@ -56,7 +57,7 @@ def _show(result: QuickstartResult, fast: bool) -> None:
     console.print(
         f"\nNext:\n"
         f"  open {result.out / 'report.html'} in a browser\n"
-        f"  nearfar audit --checkpoint {shlex.quote(str(weights))} --scales 0.25,0.35,0.7,1.4,2.3\n"
+        f"  nearfar audit {shlex.quote(str(weights))} --scales 0.25,0.35,0.7,1.4,2.3\n"
         f"  nearfar train --config {shlex.quote(str(result.out / 'models' / 'si' / 'config.yaml'))} "
         f"--model.options '{{scales: [0.7, 1, 1.4]}}' --out runs/my_si",
         highlight=False,

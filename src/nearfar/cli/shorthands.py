@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from nearfar.cli.config_faults import config_values
 from nearfar.cli.display import console
@@ -22,7 +22,7 @@ __all__ = ["written_out"]
 def written_out(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     """The command line with shorthands written out.
 
-    For every parameter that is a :class:`DataSpec`, ``--data DIR`` (an existing folder) becomes
+    For every parameter that is a :class:`DataSpec`, or may be one, ``--data DIR`` (an existing folder) becomes
     ``--data.source folder --data.root DIR``, and ``--data NAME`` (a data set's, or ``hfds/…``)
     ``--data.source NAME``;
     for every :class:`ModelSpec`, ``--model NAME`` becomes ``--model.name NAME``. What names a file or
@@ -40,7 +40,7 @@ def written_out(function: Callable[..., Any], arguments: list[str]) -> list[str]
     """
     hints = get_type_hints(function)
     parameters = inspect.signature(function).parameters
-    data = next((n for n in parameters if hints.get(n) is DataSpec), None)
+    data = next((n for n in parameters if _is_data(hints.get(n))), None)
     model = next((n for n in parameters if hints.get(n) is ModelSpec), None)
     words: list[str] = []
     is_folder = False
@@ -70,6 +70,10 @@ def written_out(function: Callable[..., Any], arguments: list[str]) -> list[str]
     if is_folder and data and model:
         words = [*_sizes(words, data, model), *words]
     return words
+
+
+def _is_data(hint: Any) -> bool:
+    return hint is DataSpec or DataSpec in get_args(hint)
 
 
 def _sizes(words: list[str], data: str, model: str) -> list[str]:

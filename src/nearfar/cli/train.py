@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> None:
     console.print(
         f"{trained.recipe.model.name}: best epoch {record['best_epoch']} of "
         f"{trained.recipe.fit.epochs}, {record['validation_accuracy']:.1%} of the validation images "
-        f"right\n\nNext:\n  nearfar audit --checkpoint {shlex.quote(str(trained.path))}",
+        f"right\n\nNext:\n  nearfar audit {shlex.quote(str(trained.path))}",
         highlight=False,
         soft_wrap=True,
     )

@@ -42,6 +42,8 @@ def plan_conversion(network: nn.Module, conversion: Conversion, side: int | None
             raise
         why = str(cause)
     others = [m for m in get_args(Method) if m != conversion.method and _can(network, m)]
+    if not others and conversion.method != "pyramid-ensemble":
+        others = ["pyramid-ensemble with window='fixed'"]
     hint = f"; methods that can: {', '.join(others)}" if others else ""
     raise InputError(f"{why}{hint}")
 
@@ -76,10 +78,6 @@ def _plan(network: nn.Module, conversion: Conversion, side: int | None) -> Plan:
 def _can(network: nn.Module, method: Method) -> bool:
     """Whether a method can be used on a network."""
     try:
-        plan = _plan(network, Conversion(method), None)
-        # Whether a backbone can be taken apart shows in the doing.
-        if method == "wsms":
-            replaced(copy.deepcopy(network), plan.changes)
+        return bool(_plan(network, Conversion(method), None).changes)
     except InputError:
         return False
-    return bool(plan.changes)

@@ -16,7 +16,7 @@ Method = Literal["si", "pyramid-ensemble", "wsms", "antialias"]
 #: Which settings each method knows, with their defaults.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "si": {"layers": ("*",), "scales": (0.75, 1.0, 1.33)},
-    "pyramid-ensemble": {"scales": (0.5, 1.0, 2.0), "vote": "logsumexp", "window": "image"},
+    "pyramid-ensemble": {"scales": (0.6, 1.0, 1.68), "vote": "logsumexp", "window": "image"},
     "wsms": {"stages": 3, "integration": "none"},
     "antialias": {"layers": ("*",)},
 }
@@ -33,7 +33,8 @@ class Conversion:
             halves a map (convolutions and maximum pools with a stride) blurs it first.
         layers: with ``si`` and ``antialias``: which layers, by patterns of their names
             (``layer3.*``); one that begins with ``!`` leaves out. Default: all that it makes sense for.
-        scales: with ``si`` (default 0.75, 1, 1.33) and ``pyramid-ensemble`` (default 0.5, 1, 2).
+        scales: with ``si`` (default 0.75, 1, 1.33) and ``pyramid-ensemble`` (default 0.6, 1,
+            1.68).
         vote: with ``pyramid-ensemble``: ``logsumexp`` (default), ``mean``, ``max``, or ``learned``: a
             weighted mean of the scales' probabilities, the weights learnt (one parameter a scale).
         window: with ``pyramid-ensemble``: ``image`` (default): no level is larger than the image; of
@@ -89,5 +90,5 @@ class Conversion:
 
     @property
     def chosen_layers(self) -> bool:
-        """Whether layers were chosen, rather than all that it makes sense for."""
-        return self.layers not in (None, ("*",))
+        """Whether layers were named, rather than all meant that it makes sense for."""
+        return any(p != "*" and not p.startswith("!") for p in self.layers or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import torch
@@ -12,6 +13,7 @@ from nearfar.conversion.spec import Conversion
 from nearfar.errors import InputError
 from nearfar.models import WSMSNet
 from nearfar.models.timm_nets import features_of
+from nearfar.models.towers import towers_of
 
 __all__ = ["plan_wsms"]
 
@@ -35,6 +37,10 @@ def plan_wsms(network: nn.Module, conversion: Conversion) -> Plan:
             f"method 'wsms' needs a staged network of nearfar's or timm's with a dense classifier, got "
             f"{type(network).__name__}"
         )
+    try:
+        towers_of(copy.deepcopy(network), conversion.stages or 1)
+    except InputError as cause:
+        raise InputError(f"method 'wsms': {cause}") from cause
     made = f"WSMS-Net of {conversion.stages} stages at scales " + ", ".join(
         f"1/{2**s}" if s else "1" for s in range(conversion.stages or 0)
     )

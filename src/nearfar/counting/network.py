@@ -118,7 +118,8 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.random.fork_rng(devices):
-            model.eval()
+            for module in modes:  # exported programs refuse eval()
+                module.training = False
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

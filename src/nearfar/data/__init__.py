@@ -1,5 +1,6 @@
 """Images with labels, and the scale protocols that train and test on them."""
 
+from nearfar.data.lesson import Lesson
 from nearfar.data.module import ScaleData
 from nearfar.data.normalise import Normalisation, Normalised
 from nearfar.data.protocol import ScaleProtocol
@@ -11,6 +12,7 @@ __all__ = [
     "SCENARIOS",
     "DataSpec",
     "LabelledImages",
+    "Lesson",
     "Normalisation",
     "Normalised",
     "ScaleData",

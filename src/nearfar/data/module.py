@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +12,10 @@ from torch.utils.data import DataLoader
 
 from nearfar.data.ahead import AheadLoader
 from nearfar.data.augmentation import Augmentation, Colours
+from nearfar.data.lesson import Lesson
 from nearfar.data.normalise import Normalisation
 from nearfar.data.shown import EpochBatches, ShownImages
-from nearfar.data.sources import load_source
+from nearfar.data.sources import LabelledImages, load_source
 from nearfar.data.spec import DataSpec
 from nearfar.data.splits import split_indices
 from nearfar.errors import InputError
@@ -54,10 +54,11 @@ class ScaleData(L.LightningDataModule):
         self.class_names = data.class_names
         self.skipped = data.skipped
         self._begin = (0, 0)
+        self._lesson: Lesson | None = None
         self._colours: Colours | None = None
         self._images = data.images
         self._labels = data.labels
-        self._parts = {"test_from": data.test_from, "validation_from": data.validation_from}
+        self._data = data
         self.indices = split_indices(spec, data.labels, data.test_from, data.validation_from)
 
     @property
@@ -68,12 +69,10 @@ class ScaleData(L.LightningDataModule):
     def fingerprint(self) -> dict[str, Any]:
         """What the splits depend on besides the spec, as plain data: equal where the splits are.
 
-        ``images``: how many the source has. ``sha256``: of their number, their labels in order, and where the
-        source's own parts begin. The images themselves are not read.
+        See :meth:`nearfar.data.LabelledImages.fingerprint`.
         """
-        digest = hashlib.sha256(repr((len(self._labels), sorted(self._parts.items()))).encode())
-        digest.update(self._labels.numpy().astype("<i8").tobytes())
-        return {"images": len(self._labels), "sha256": digest.hexdigest()}
+        found = self._data.fingerprint()
+        return found if self._lesson is None else {**found, "lesson": self._lesson.digest()}
 
     def images(self, split: str, scale: float, first: int | None = None, margin: int = 0) -> Tensor:
         """Images of ``train``, ``validation`` or ``test`` at one scale: ``[N, C, S, S]``.
@@ -88,9 +87,31 @@ class ScaleData(L.LightningDataModule):
         protocol = dataclasses.replace(protocol, canvas=protocol.canvas + 2 * margin)
         return protocol.render(self._images[self.indices[split][:first]], scale)
 
+    def learn_from(self, lesson: Lesson) -> None:
+        """Teaches a teacher's answers in place of the labels of training and validation images.
+
+        Raises:
+            InputError: answers to another number of images.
+        """
+        for split, shares in lesson.shares.items():
+            if len(shares) != len(self.indices[split]):
+                raise InputError(
+                    f"the lesson has answers to {len(shares)} images for {split}, and there are "
+                    f"{len(self.indices[split])}; ask the teacher about these images"
+                )
+        self._lesson = lesson
+        self.class_names = lesson.class_names
+
     def labels(self, split: str) -> Tensor:
-        """The labels of :meth:`images`, ``[N]``."""
+        """The labels of :meth:`images`, ``[N]``; of a lesson, the largest shares."""
+        if self._lesson is not None and split in self._lesson.shares:
+            return self._lesson.shares[split].argmax(1)
         return self._labels[self.indices[split]]
+
+    def stored(self, split: str) -> LabelledImages:
+        """A split's images as the source stores them, all in memory, with their labels."""
+        which = self.indices[split]
+        return LabelledImages(self._images[which], self.labels(split), self.class_names)
 
     def in_order(self, split: str) -> Iterator[Tensor]:
         """All images of a split at their scales of training, some at a time, not augmented.
@@ -156,6 +177,8 @@ class ScaleData(L.LightningDataModule):
     def _shown(self, split: str, augmentation: Augmentation = Augmentation()) -> ShownImages:
         """Every image of a split at one of the training scales."""
         which, labels = self.indices[split], self.labels(split)
+        if self._lesson is not None and split == "train":
+            labels = self._lesson.shares[split]
         return ShownImages(self._images, labels, which, self.spec.protocol, self.seed, augmentation)
 
     def _batches(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from nearfar.errors import InputError
 from nearfar.grid import Axis
-from nearfar.pyramid import Kernel, resample, rescale_each
+from nearfar.pyramid import Kernel, Outside, resample, rescale_each
 from nearfar.scale_sets import as_scales
 
-__all__ = ["ScaleProtocol"]
+__all__ = ["Background", "ScaleProtocol"]
+
+Background = Literal["black", "grey", "edge"]
+_GREY = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class ScaleProtocol:
 
     At scale ``s`` an image's longer side (or its shorter one, as ``side`` says) covers ``content · s``
     pixels of the canvas, whatever the size the image is stored in; it lies at the canvas's centre, to
-    the fraction of a pixel, on a background of zeros. What does not fit on the canvas is cut off.
+    the fraction of a pixel, on a black background. What does not fit on the canvas is cut off.
 
     Args:
         canvas: side of the square canvas, in pixels.
@@ -36,6 +39,8 @@ class ScaleProtocol:
         interpolation: ``bicubic`` or ``bilinear``, antialiased; the result is cut to [0, 1].
         side: which side of an image the content is: ``longer`` shows all of it, ``shorter`` fills a
             square and cuts off the rest: with canvas 224 and content 256 that is ImageNet's centre crop.
+        background: what the content does not cover: ``black`` (0), ``grey`` (½), or ``edge``, the
+            content's outermost pixels repeated.
 
     Raises:
         InputError: a size below 1, an unknown word, or bad scales.
@@ -48,6 +53,7 @@ class ScaleProtocol:
     interpolation: Kernel = "bicubic"
     side: Literal["longer", "shorter"] = "longer"
     train_band: tuple[float, float] | None = None
+    background: Background = "black"
 
     def __post_init__(self) -> None:
         if not all(isinstance(n, int) and n >= 1 for n in (self.canvas, self.content)):
@@ -61,6 +67,10 @@ class ScaleProtocol:
             )
         if self.side not in ("longer", "shorter"):
             raise InputError(f"side must be 'longer' or 'shorter', got {self.side!r}")
+        if self.background not in get_args(Background):
+            raise InputError(
+                f"background must be one of {', '.join(get_args(Background))}, got {self.background!r}"
+            )
         for field in ("train_scales", "test_scales"):
             values = as_scales(getattr(self, field))
             if len(set(values)) < len(values):
@@ -115,14 +125,14 @@ class ScaleProtocol:
         placed = (self._axis(height, step), self._axis(width, step))
         canvas = Axis.tiling(self.canvas, self.canvas)
         shown = resample(
-            images,
+            self._darker(images),
             placed,
             (canvas, canvas),
             antialias=True,
             kernel=self.interpolation,
-            outside="zeros",
+            outside=self._outside,
         )
-        return shown.clamp(0, 1)
+        return self._lighter(shown).clamp(0, 1)
 
     def render_each(self, images: Tensor, scales: Tensor) -> Tensor:
         """Shows every image at a scale of its own: :meth:`render`, in one computation for all.
@@ -147,8 +157,25 @@ class ScaleProtocol:
         if images.dtype == torch.uint8:
             images = images.float() / 255
         steps = sides / self._whole(*images.shape[-2:])
-        canvas = (self.canvas, self.canvas)
-        return rescale_each(images, steps, canvas, kernel=self.interpolation).clamp(0, 1)
+        shown = rescale_each(
+            self._darker(images),
+            steps,
+            (self.canvas, self.canvas),
+            kernel=self.interpolation,
+            outside=self._outside,
+        )
+        return self._lighter(shown).clamp(0, 1)
+
+    @property
+    def _outside(self) -> Outside:
+        return "border" if self.background == "edge" else "zeros"
+
+    # Reading is linear: a grey background is a black one about images that are so much darker.
+    def _darker(self, images: Tensor) -> Tensor:
+        return images - _GREY if self.background == "grey" else images
+
+    def _lighter(self, shown: Tensor) -> Tensor:
+        return shown + _GREY if self.background == "grey" else shown
 
     def _whole(self, height: int, width: int) -> int:
         return max(height, width) if self.side == "longer" else min(height, width)

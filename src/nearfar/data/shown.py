@@ -102,7 +102,7 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
         images: ``[M, C, h, w]`` as the source stores them; they are not copied.
-        labels: ``[N]``, of the split.
+        labels: ``[N]``, of the split; or ``[N, K]``, each image's shares in the classes.
         which: ``[N]``, where the split's images are among ``images``.
         protocol: canvas and training scales.
         seed: which image is shown at which scale, and each epoch's augmentation.

@@ -9,7 +9,7 @@ from torch import Tensor
 from nearfar.data.spec import DataSpec
 from nearfar.errors import InputError
 
-__all__ = ["split_indices"]
+__all__ = ["split_indices", "stratified_order"]
 
 
 def split_indices(
@@ -65,6 +65,28 @@ def split_indices(
     pool = pool if held_out is None else held_out
     indices["test"], _ = _draw("test", spec.test or rest, pool, labels, spec.split_seed)
     return indices
+
+
+def stratified_order(labels: Tensor, seed: int = 0) -> Tensor:
+    """An order of images of which every beginning holds the classes in proportion, to an image.
+
+    Args:
+        labels: ``[N]``.
+        seed: which images of a class come first, and which class where several are due.
+
+    Returns:
+        ``[N]`` indices.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    mine = labels[shuffled]
+    # The k-th of a class's n images is due when (k + 1/2) / n of all are there.
+    by_class = mine.argsort(stable=True)
+    sizes = torch.unique_consecutive(mine[by_class], return_counts=True)[1]
+    begins = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    rank = torch.arange(len(labels)) - begins
+    due = torch.empty(len(labels), dtype=torch.float64)
+    due[by_class] = (rank.double() + 0.5) / sizes.repeat_interleave(sizes)
+    return shuffled[due.argsort(stable=True)]
 
 
 def _official_parts(

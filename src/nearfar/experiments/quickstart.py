@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -12,16 +13,23 @@ from typing import Any
 import torch
 
 from nearfar.atomic import make_folder, write_atomically
-from nearfar.auditing import AuditResult, audit, cost_of, time_batches, winner_maps
+from nearfar.auditing import (
+    AuditResult,
+    Cost,
+    audit,
+    cost_of,
+    time_batches,
+    winner_maps,
+)
 from nearfar.auditing.findings import findings
 from nearfar.auditing.plots import plot_curves, plot_winners
 from nearfar.auditing.report import Example, Report, figure_bytes, render_report
 from nearfar.data import DataSpec, ScaleData
 from nearfar.errors import InputError
-from nearfar.experiments.provenance import machine, today
 from nearfar.layers import SIConv2d
 from nearfar.models import create_model
 from nearfar.progress import Progress, Step, silent
+from nearfar.provenance import machine, today
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, train
 from nearfar.training.fit import WEIGHTS, check_seed
 from nearfar.version import __version__, versions
@@ -119,7 +127,8 @@ def quickstart(
         trained[name] = train(
             spec, data, fit, seed=seed, out=folder, progress=plan.part(name, "training")
         )
-        audits[name] = audit(folder / WEIGHTS, progress=plan.part(name, "auditing"))
+        found = audit(folder / WEIGHTS, flips=0, progress=plan.part(name, "auditing"))
+        audits[name] = found.only
     shown = ScaleData(data)
     batch = shown.images("test", 1.0)[:_TIMED_BATCH]
     models = {name: checkpoint.model for name, checkpoint in trained.items()}
@@ -221,8 +230,7 @@ def _write_results(
         "models": {
             name: {
                 "name": audits[name].model,
-                "parameters": audits[name].cost.parameters,
-                "multiplications": audits[name].cost.multiplications,
+                **dataclasses.asdict(_cost(audits[name])),
                 **audits[name].curve.as_dict(),
                 "best_epoch": checkpoint.record["best_epoch"],
                 "validation_accuracy": checkpoint.record["validation_accuracy"],
@@ -296,7 +304,7 @@ def _write_report(
         findings=said,
         nets=_DESCRIPTIONS,
         curves=curves,
-        costs={name: found.cost for name, found in audits.items()},
+        costs={name: _cost(found) for name, found in audits.items()},
         seconds=seconds,
         batch=_TIMED_BATCH,
         curve_figure=curve_figure,
@@ -314,6 +322,11 @@ def _write_report(
         ),
     )
     write_atomically(out / "report.html", render_report(report))
+
+
+def _cost(found: AuditResult) -> Cost:
+    assert found.cost is not None, "these nets can be looked into"
+    return found.cost
 
 
 def _winner_means(model: torch.nn.Module, at_scale: Mapping[float, torch.Tensor]) -> str:

@@ -19,9 +19,9 @@ import torch
 
 from nearfar.atomic import write_atomically
 from nearfar.errors import InputError
-from nearfar.experiments.provenance import machine, today
 from nearfar.experiments.tables.table import Measured, Run, Table
 from nearfar.progress import Progress, Step, quiet_lightning
+from nearfar.provenance import machine, today
 from nearfar.training import Recipe, train
 from nearfar.training.fit import WEIGHTS
 from nearfar.version import versions

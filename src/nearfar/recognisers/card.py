@@ -76,6 +76,7 @@ class Card:
                 "content": shown["content"],
                 "side": shown["side"],
                 "interpolation": shown["interpolation"],
+                "background": shown["background"],
                 "any_size": self.any_size,
             },
             "num_classes": self.num_classes,
@@ -106,7 +107,10 @@ class Card:
             return cls(
                 str(given["name"]),
                 int(shown["in_chans"]),
-                ScaleProtocol(**{key: shown[key] for key in keys}),
+                ScaleProtocol(
+                    **{key: shown[key] for key in keys},
+                    background=shown.get("background", "black"),  # older cards do not say
+                ),
                 int(given["num_classes"]),
                 given["class_names"],
                 bool(shown["any_size"]),

@@ -11,6 +11,7 @@ from nearfar.data import Normalisation
 from nearfar.errors import InputError
 from nearfar.recognisers.checkpoints import from_checkpoint
 from nearfar.recognisers.functions import from_callable, from_import, is_import
+from nearfar.recognisers.hub_files import HUB, from_hub, is_hub_folder
 from nearfar.recognisers.named import from_name
 from nearfar.recognisers.networks import from_network
 from nearfar.recognisers.onnx_files import from_onnx
@@ -36,6 +37,9 @@ def open_recogniser(
     ``runs/x/weights.safetensors``  what ``nearfar train`` or ``nearfar convert`` wrote
     ``x.pt2``                     a program of ``torch.export``
     ``x.onnx``                    an ONNX file, run by onnxruntime
+    ``hub:OWNER/NAME``            what ``nearfar.push_to_hub`` put on the hub of Hugging Face; also
+                                  ``hub:OWNER/NAME@REVISION``
+    a folder                      what ``nearfar.save_pretrained`` wrote
     ``NAME@FILE``                 a network by name with somebody's weights (``.safetensors``, or
                                   a pickle of tensors, of which nothing is run)
     ``NAME@pretrained``           with the weights that timm or torchvision publish
@@ -71,6 +75,8 @@ def open_recogniser(
     if callable(model):
         return from_callable(model, _named(model), figures, size, num_classes)
     word = str(model)
+    if word.startswith(HUB) or is_hub_folder(Path(word)):
+        return _settled(from_hub(word), word, mean, std, size, num_classes)
     path, at, _ = word.rpartition("@")
     suffix = Path(word).suffix.lower()
     if not at and suffix in (".safetensors", ".pt2", ".onnx"):

@@ -99,8 +99,12 @@ def read_record(path: Path | str) -> dict[str, Any]:
     return record
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
+def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Checkpoint:
     """Reads a network that :func:`save_checkpoint` wrote.
+
+    Args:
+        path: the file.
+        network: one to fill, without its normalisation, where no name builds it.
 
     Raises:
         InputError: no such file, not a nearfar checkpoint, or tensors that do not fit the network.
@@ -108,7 +112,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     path = Path(path)
     record = read_record(path)
     recipe = Recipe.from_dict(record["recipe"])
-    model = make_network(
+    model = network or make_network(
         recipe.model,
         len(record["class_names"]),
         record["in_chans"],

@@ -69,8 +69,9 @@ class Classifier(L.LightningModule):
         logits = self.model(images)
         loss = self.mixing.loss(logits, answers)
         self.train_loss.update(loss, len(answers))
-        if answers.dim() == 1:  # mixed images have no one right answer
-            right = (logits.detach().argmax(1) == answers).float().mean()
+        if not self.mixing.mixup:  # mixed images have no one right answer
+            best = answers if answers.dim() == 1 else answers.argmax(1)
+            right = (logits.detach().argmax(1) == best).float().mean()
             self.train_accuracy.update(right, len(answers))
         return loss * self._share(len(answers), batch_idx)
 

@@ -25,6 +25,7 @@ from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record
 from nearfar.training.classifier import Classifier
 from nearfar.training.first_weights import draw_weights
 from nearfar.training.folder import WEIGHTS, claimed
+from nearfar.training.given import Given
 from nearfar.training.joint_norm import join_batch_norms
 from nearfar.training.keeper import Keeper
 from nearfar.training.lightning_run import make_trainer, run_trainer
@@ -37,7 +38,7 @@ from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
 from nearfar.training.trainer_spec import check_tensorboard
 from nearfar.version import versions
 
-__all__ = ["WEIGHTS", "follow", "train"]
+__all__ = ["WEIGHTS", "follow", "train", "train_given"]
 
 #: How long processes beside the first wait for it to write the weights, in seconds.
 _PATIENCE = 600
@@ -82,23 +83,43 @@ def train(
             began, or an ``out`` that holds something else, a finished run of other versions, or a run
             under way in another process.
     """
+    return train_given(Recipe(model, data.explicit(), fit, seed, trainer), out, progress)
+
+
+def train_given(
+    recipe: Recipe,
+    out: Path | str,
+    progress: Progress = silent,
+    given: Given = Given(),
+) -> Checkpoint:
+    """:func:`train`, with what a recipe cannot name: a network that is there already, a teacher's answers.
+
+    Args:
+        recipe: all settings, explicit.
+        out, progress: as in :func:`train`.
+        given: the network and the answers, which the recipe's model and data stand for.
+
+    Raises:
+        InputError: as :func:`train` does; several processes, or images mixed, with what was given.
+    """
     out = Path(out)
-    check_seed(seed)
-    recipe = Recipe(model, data.explicit(), fit, seed, trainer)
+    check_seed(recipe.seed)
+    given.check(recipe)
+    trainer = recipe.trainer
     if (out / WEIGHTS).exists():
-        done = _done(out, recipe)
+        done = _done(out, recipe, given)
         if done is not None:
             return done
     check_tensorboard(trainer)
     place = find_place(trainer, _devices(trainer))
-    if trainer.strategy == "fsdp" and fit.ema is not None:
+    if trainer.strategy == "fsdp" and recipe.fit.ema is not None:
         raise InputError(
-            f"ema={fit.ema} cannot follow weights that strategy='fsdp' shares out; leave ema out, or take "
-            f"strategy='ddp'"
+            f"ema={recipe.fit.ema} cannot follow weights that strategy='fsdp' shares out; leave ema out, or "
+            f"take strategy='ddp'"
         )
     claim = nullcontext() if place.rank else claimed(out, recipe)
     with claim, _reproducible(recipe), others(place, recipe, out):
-        return _train(recipe, out, place, progress)
+        return _train(recipe, out, place, progress, given)
 
 
 def follow(recipe: Recipe, out: Path, place: Place) -> None:
@@ -113,7 +134,7 @@ def follow(recipe: Recipe, out: Path, place: Place) -> None:
         _train(recipe, out, place, silent)
 
 
-def _done(out: Path, recipe: Recipe) -> Checkpoint | None:
+def _done(out: Path, recipe: Recipe, given: Given) -> Checkpoint | None:
     """The finished run in ``out``; ``None`` where it is one of other settings."""
     try:
         record = read_record(out / WEIGHTS)
@@ -129,7 +150,7 @@ def _done(out: Path, recipe: Recipe) -> Checkpoint | None:
             f"{_said(now)}, which may round otherwise; delete the folder to train it again, or audit its "
             f"weights as they are"
         )
-    return load_checkpoint(out / WEIGHTS)
+    return load_checkpoint(out / WEIGHTS, given.copy())
 
 
 def _said(versions: dict[str, str]) -> str:
@@ -155,13 +176,18 @@ def check_seed(seed: int) -> None:
         raise InputError(f"seed must be from 0 to {2**32 - 1}, got {seed}")
 
 
-def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Checkpoint:
+def _train(
+    recipe: Recipe, out: Path, place: Place, progress: Progress, given: Given = Given()
+) -> Checkpoint:
     def load() -> ScaleData:
-        return ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
+        images = ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
+        if given.lesson is not None:
+            images.learn_from(given.lesson)
+        return images
 
     images = load() if place.rank else listing_skipped(load, out)
     _check_batches(images, place)
-    network = _network(recipe, images)
+    network = given.copy() or _network(recipe, images)
     draw_weights(network, recipe.fit.init)
     _try(network, images, recipe)
     _try_alone(network, images, recipe)
@@ -181,7 +207,7 @@ def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Check
     _fit(classifier, images, recipe, out, place, progress)
     if place.rank:
         return _await(out)
-    kept, finished = _finished(recipe, images, out)
+    kept, finished = _finished(recipe, images, out, given)
     save_checkpoint(
         out / WEIGHTS,
         finished,
@@ -198,7 +224,7 @@ def _train(recipe: Recipe, out: Path, place: Place, progress: Progress) -> Check
             "validation_accuracy": kept.accuracy,
         },
     )
-    return load_checkpoint(out / WEIGHTS)
+    return load_checkpoint(out / WEIGHTS, given.copy())
 
 
 def _network(recipe: Recipe, images: ScaleData) -> nn.Module:
@@ -210,7 +236,7 @@ def _network(recipe: Recipe, images: ScaleData) -> nn.Module:
     )
 
 
-def _finished(recipe: Recipe, images: ScaleData, out: Path) -> tuple[Kept, nn.Module]:
+def _finished(recipe: Recipe, images: ScaleData, out: Path, given: Given) -> tuple[Kept, nn.Module]:
     """The kept figures, and their weights in a fresh network, untouched by compiling, joining or sharing out.
 
     The figures are those beside the weights: a run that was killed between ``best.ckpt`` and ``last.ckpt``,
@@ -219,7 +245,7 @@ def _finished(recipe: Recipe, images: ScaleData, out: Path) -> tuple[Kept, nn.Mo
     best = read_best(out)
     assert best is not None
     kept, weights = best
-    network = _network(recipe, images)
+    network = given.copy() or _network(recipe, images)
     network.load_state_dict(weights)
     return kept, network
 

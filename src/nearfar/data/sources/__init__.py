@@ -21,6 +21,7 @@ from nearfar.data.sources.mnist_scale import mnist_scale_source
 from nearfar.data.sources.streaming import ImageFile, streamed
 from nearfar.data.sources.tars import shard_listing, shard_parts, tar_listing, tar_parts
 from nearfar.data.sources.tiny_imagenet import tiny_imagenet_source
+from nearfar.data.sources.unlabelled import unlabelled_source
 from nearfar.errors import InputError
 
 __all__ = ["LabelledImages", "has_test_part", "is_own", "list_sources", "load_source"]
@@ -36,7 +37,7 @@ _SOURCES: dict[str, Callable[[Path | None], LabelledImages]] = {
 
 
 #: Sources of anybody's images, which are stored at a size of one's choice.
-_OWN = ("folder", "stream_folder", "stream_tar", "stream_wds")
+_OWN = ("folder", "unlabelled", "stream_folder", "stream_tar", "stream_wds")
 _HUB = "hfds/"
 
 
@@ -60,6 +61,8 @@ def has_test_part(name: str, root: Path | None) -> bool:
         InputError: the files are not there, or it cannot be told what are parts and what classes.
     """
     assert is_own(name), "published sources are asked for their parts when they are read"
+    if name == "unlabelled":
+        return False
     if name in ("folder", "stream_folder"):
         return folder_parts(root)[1] is not None
     if name == "stream_tar":
@@ -86,8 +89,9 @@ def load_source(
     ``cifar10/{train,test}/CLASS/*.png`` (or ``.jpg``, or ``cifar10-jpeg``). ``tiny_imagenet`` is
     read in its original layout from ``tiny-imagenet-200`` or ``tiny-imagenet-100``, or from
     ``root`` itself. ``mnist_scale`` is made from ``mnist``. ``folder`` is anybody's: a sub-folder a
-    class. Those are held in memory. ``stream_folder``, ``stream_tar``, ``stream_wds`` (webdataset's
-    shards) and ``hfds/NAME`` (Hugging Face's ``datasets``) are read batch by batch.
+    class; ``unlabelled`` any folder of images, without classes. Those are held in memory.
+    ``stream_folder``, ``stream_tar``, ``stream_wds`` (webdataset's shards) and ``hfds/NAME`` (Hugging
+    Face's ``datasets``) are read batch by batch.
 
     Args:
         name: one of :func:`list_sources`, or ``hfds/NAME``.
@@ -109,6 +113,8 @@ def load_source(
         share = 0.01 if max_skipped is None else max_skipped
         if name == "folder":
             return folder_source(root, place, share)
+        if name == "unlabelled":
+            return unlabelled_source(root, place, share)
         listing, identity = _listed(name, root)
         return streamed(listing, place, identity, share)
     if name not in list_sources():

@@ -24,6 +24,7 @@ __all__ = [
     "Place",
     "Square",
     "decoded",
+    "native_sides",
     "quiet_pillow",
 ]
 
@@ -88,6 +89,12 @@ def decoded(source: Path | IO[bytes], at_least: int | None = None) -> Tensor:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def native_sides(source: Path | IO[bytes]) -> tuple[int, int]:
+    """The shorter and the longer side of an image in its file; only the file's head is read."""
+    with Image.open(source) as file:
+        return min(file.size), max(file.size)
 
 
 @dataclass(frozen=True)

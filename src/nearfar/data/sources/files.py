@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nearfar.data.skipped import Skipped
 from nearfar.data.sources.cache import cached_tensors
-from nearfar.data.sources.decoding import Fault, Place, decoded, quiet_pillow
+from nearfar.data.sources.decoding import Fault, Place, decoded, native_sides, quiet_pillow
 from nearfar.errors import InputError
 
 __all__ = [
@@ -39,7 +39,7 @@ WORTH_KEEPING, KEPT_AT_MOST = 8 * 2**20, 2**30
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _AT_ONCE = 128
 # Written into the cache's names: a change of how files are decoded must not meet old ones.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,13 @@ class FilesRead:
         images: ``[N, 3, side, side]``, uint8; what could not be read is left out.
         kept: ``[N]``, which of the paths they are, ascending.
         skipped: the others: (path, why).
+        sides: ``[N, 2]``, the shorter and the longer side of each as it is in its file, in pixels.
     """
 
     images: Tensor
     kept: Tensor
     skipped: Skipped
+    sides: Tensor
 
 
 def sub_folders(folder: Path) -> list[Path]:
@@ -133,10 +135,11 @@ def read_images(
     passing: list[Fault] = []
 
     def make() -> dict[str, Tensor]:
-        images, faults = _read(paths, place, reduced)
+        images, sides, faults = _read(paths, place, reduced)
         passing.extend(fault for fault in faults if fault.passes)
         told = json.dumps([(fault.index, fault.why) for fault in faults]).encode()
-        return {"images": images, "faults": torch.frombuffer(bytearray(told), dtype=torch.uint8)}
+        told_bytes = torch.frombuffer(bytearray(told), dtype=torch.uint8)
+        return {"images": images, "sides": sides, "faults": told_bytes}
 
     lasting = needed <= KEPT_AT_MOST and sum(map(_bytes, paths)) >= WORTH_KEEPING
     key = file_identity(paths, f"{_VERSION} {place} {reduced}") if lasting else ""
@@ -144,19 +147,21 @@ def read_images(
     faults: list[tuple[int, str]] = json.loads(bytes(found["faults"].numpy()))
     kept = torch.ones(len(paths), dtype=torch.bool)
     kept[[i for i, _ in faults]] = False
-    images = found["images"] if not faults else found["images"][kept]
+    images, sides = (found[key] if not faults else found[key][kept] for key in ("images", "sides"))
     skipped = tuple((str(paths[i]), why) for i, why in faults)
-    return FilesRead(images, kept.nonzero().flatten(), skipped)
+    return FilesRead(images, kept.nonzero().flatten(), skipped, sides)
 
 
-def _read(paths: Sequence[Path], place: Place, reduced: bool) -> tuple[Tensor, list[Fault]]:
+def _read(paths: Sequence[Path], place: Place, reduced: bool) -> tuple[Tensor, Tensor, list[Fault]]:
     images = torch.zeros(len(paths), 3, place.size, place.size, dtype=torch.uint8)
+    sides = torch.zeros(len(paths), 2, dtype=torch.int32)
 
     def read(first: int) -> list[Fault]:
         faults = []
         for i in range(first, min(first + _AT_ONCE, len(paths))):
             try:
                 images[i] = place(decoded(paths[i], 2 * place.size if reduced else None))
+                sides[i] = torch.tensor(native_sides(paths[i]), dtype=torch.int32)
             # Pillow's readers raise whatever the damage made them trip over.
             except Exception as cause:
                 faults.append(Fault.of(i, cause))
@@ -168,7 +173,7 @@ def _read(paths: Sequence[Path], place: Place, reduced: bool) -> tuple[Tensor, l
             faults = [f for part in pool.map(read, range(0, len(paths), _AT_ONCE)) for f in part]
         finally:  # an interruption does not wait for the rest
             pool.shutdown(cancel_futures=True)
-    return images, faults
+    return images, sides, faults
 
 
 def file_identity(paths: Sequence[Path], how: str) -> str:

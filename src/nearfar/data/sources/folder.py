@@ -118,4 +118,4 @@ def read_parts(
     mend = "take source stream_folder, which reads them batch by batch, or a smaller data.size (or canvas "
     mend += "and content), or fewer images"
     read = read_images(listing.where, place, mend, reduced)
-    return listing.with_images(read.images, read.kept, read.skipped, max_skipped)
+    return listing.with_images(read.images, read.kept, read.skipped, max_skipped, read.sides)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -40,6 +41,9 @@ class LabelledImages:
         validation_from: where a data set has an official validation part too: images from this index to
             ``test_from`` are it.
         skipped: files that were left out because they cannot be read: (path, why).
+        sides: ``[N, 2]``, the shorter and the longer side of each image in pixels, as it was before it was
+            stored; ``None`` where images are stored as they are, and of streams, which are not looked at
+            beforehand.
     """
 
     images: StoredImages
@@ -48,6 +52,18 @@ class LabelledImages:
     test_from: int | None = None
     validation_from: int | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    sides: Tensor | None = None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What splits depend on besides their spec, as plain data: equal where the splits are.
+
+        ``images``: how many there are. ``sha256``: of their number, their labels in order, and where the
+        source's own parts begin. The images themselves are not read.
+        """
+        parts = {"test_from": self.test_from, "validation_from": self.validation_from}
+        digest = hashlib.sha256(repr((len(self.labels), sorted(parts.items()))).encode())
+        digest.update(self.labels.numpy().astype("<i8").tobytes())
+        return {"images": len(self.labels), "sha256": digest.hexdigest()}
 
 
 def data_folder(root: Path | None) -> Path:

@@ -35,7 +35,12 @@ class Listing(Generic[_Where]):
     test_from: int | None
 
     def with_images(
-        self, images: StoredImages, kept: Tensor, skipped: Skipped, max_skipped: float
+        self,
+        images: StoredImages,
+        kept: Tensor,
+        skipped: Skipped,
+        max_skipped: float,
+        sides: Tensor | None = None,
     ) -> LabelledImages:
         """The listing as a data set of those images that can be read.
 
@@ -44,6 +49,7 @@ class Listing(Generic[_Where]):
             kept: ``[N]``, which entries they are, ascending.
             skipped: the others.
             max_skipped: which share of all they may be.
+            sides: ``[N, 2]``, those of the images as they were before they were stored.
 
         Raises:
             InputError: a class without a training image.
@@ -66,4 +72,6 @@ class Listing(Generic[_Where]):
                 f"no image of {', '.join(gone)} can be read; repair them, or remove the class",
                 skipped,
             )
-        return LabelledImages(images, labels, self.class_names, from_here, skipped=skipped)
+        return LabelledImages(
+            images, labels, self.class_names, from_here, skipped=skipped, sides=sides
+        )

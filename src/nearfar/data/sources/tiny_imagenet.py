@@ -59,7 +59,9 @@ def tiny_imagenet_source(root: Path | None) -> LabelledImages:
     labels += annotated.values()
     read = read_images(paths, Exactly(_SIDE))
     refuse_too_many(read.skipped, len(paths), 0)
-    return LabelledImages(read.images, torch.tensor(labels), _names(folder, wnids), test_from)
+    return LabelledImages(
+        read.images, torch.tensor(labels), _names(folder, wnids), test_from, sides=read.sides
+    )
 
 
 def _annotations(val: Path, number: dict[str, int]) -> dict[Path, int]:

@@ -57,7 +57,7 @@ def _runs(fast: bool) -> list[Run]:
 
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
-    curve = audit(trained.path, scales=_SCALES, progress=progress).curve
+    curve = audit(trained.path, scales=_SCALES, flips=0, progress=progress).only.curve
     half, whole, larger = (100 * (1 - curve.accuracy(s)) for s in _SCALES)
     return {"error": whole, "error_half": half, "error_larger": larger}
 

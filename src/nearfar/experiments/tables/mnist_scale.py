@@ -71,7 +71,7 @@ def _run(row: str, model: ModelSpec, data: DataSpec, fit: FitSpec) -> Run:
 
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
-    curve = audit(trained.path, scales=(1.0,), progress=progress).curve
+    curve = audit(trained.path, scales=(1.0,), flips=0, progress=progress).only.curve
     return {"error": 100 * (1 - curve.accuracy(1.0))}
 
 

@@ -42,7 +42,7 @@ def _runs(fast: bool) -> list[Run]:
 
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
-    curve = audit(trained.path, scales=(1.0,), progress=progress).curve
+    curve = audit(trained.path, scales=(1.0,), flips=0, progress=progress).only.curve
     data = ScaleData(trained.recipe.data)
     batch = data.images("train", 1.0, first=_TIMED)
     seconds = time_batches({run.row: trained.model}, batch)[run.row]

@@ -61,7 +61,7 @@ def _runs(fast: bool) -> list[Run]:
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
     protocol = run.recipe.data.protocol
-    curve = audit(trained.path, progress=progress).curve
+    curve = audit(trained.path, flips=0, progress=progress).only.curve
     accuracy = {s: 100 * curve.accuracy(s) for s in protocol.test_scales}
     mean = statistics.fmean(accuracy[s] for s in unseen(protocol))
     return {"unseen": mean, run.part: mean, "scenario": run.part, "curve": list(accuracy.values())}

@@ -1,24 +1,20 @@
-"""The report: one self-contained HTML page that opens without network."""
+"""The quickstart's report: five nets side by side."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import jinja2
-import matplotlib as mpl
-from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.cost import Cost
-from nearfar.auditing.plots import COLOURS
+from nearfar.auditing.plots import colour_of
+from nearfar.auditing.report.drawing import ink, inline, png
+from nearfar.auditing.report.pages import page
 
-__all__ = ["Example", "Report", "figure_bytes", "render_report"]
+__all__ = ["Example", "Report", "render_report"]
 
 
 @dataclass(frozen=True)
@@ -78,18 +74,18 @@ class Report:
 def render_report(report: Report) -> str:
     """The whole page as HTML; pictures are inside, nothing is fetched."""
     first = next(iter(report.curves.values()))
-    colours = dict(zip(report.curves, COLOURS, strict=False))
+    colours = {name: colour_of(place) for place, name in enumerate(report.curves)}
     ends = [s for s in (0.5, 1.0, 2.0) if s in first.scales]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nearfar.auditing"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "quickstart.html.j2",
         title=report.title,
         findings=report.findings,
-        curves_svg=_inline(report.curve_figure),
-        winners_svg=_inline(report.winner_figure),
+        curves_svg=inline(
+            report.curve_figure, "curves", f"Accuracy against scale. {report.findings[0]}"
+        ),
+        winners_svg=inline(
+            report.winner_figure, "winners", "Which scale won where in the SI-layers' maps."
+        ),
         test_images=len(first.labels),
         scales=first.scales,
         ends=ends,
@@ -109,9 +105,14 @@ def render_report(report: Report) -> str:
         examples=[
             {
                 "label": example.label,
-                "pictures": [_png(image) for image in example.images],
+                "pictures": [png(image) for image in example.images],
                 "answers": [
-                    {"name": name, "colour": colours[name], "answers": answers}
+                    {
+                        "name": name,
+                        "colour": colours[name],
+                        "ink": ink(colours[name]),
+                        "answers": answers,
+                    }
                     for name, answers in example.answers.items()
                 ],
             }
@@ -123,25 +124,3 @@ def render_report(report: Report) -> str:
         command=report.command,
         made=report.made,
     )
-
-
-def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as a ``png`` or ``svg`` file; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else None
-    with mpl.rc_context({"svg.hashsalt": "nearfar", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
-    return buffer.getvalue()
-
-
-def _inline(figure: Figure) -> Markup:
-    text = figure_bytes(figure, "svg").decode()
-    return Markup(text[text.index("<svg") :])  # noqa: S704 (our own drawing, no outside text)
-
-
-def _png(image: Tensor) -> str:
-    levels = (image * 255).round().byte()
-    pixels = levels[0].numpy() if image.shape[0] == 1 else levels.permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()

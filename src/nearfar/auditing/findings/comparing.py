@@ -1,12 +1,13 @@
-"""Plain sentences computed from the curves."""
+"""Sentences that compare recognisers: who holds where, and who is ahead beyond chance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nearfar.auditing.accuracy import ScaleCurve, paired_difference
+from nearfar.auditing.findings.words import percent, points, sizes, span
 
-__all__ = ["findings"]
+__all__ = ["against", "bands", "findings"]
 
 _BAND_LOSS = 0.05
 
@@ -27,12 +28,26 @@ def findings(curves: Mapping[str, ScaleCurve], baseline: str, trained_at: float 
     """
     rivals = [name for name in curves if name != baseline]
     sentences = [_headline(curves, baseline, rivals, trained_at)] if rivals else []
-    bands = [f"{name} {_span(curve, trained_at)}" for name, curve in curves.items()]
-    sentences.append(
-        f"Where each net stays within {100 * _BAND_LOSS:.0f} points of its own accuracy at "
-        f"{trained_at:g}×: {', '.join(bands)}."
+    sentences.append(bands(curves, trained_at, _BAND_LOSS, each="each net"))
+    return sentences + [
+        against(name, curves[name], baseline, curves[baseline], helper=True) for name in rivals
+    ]
+
+
+def bands(curves: Mapping[str, ScaleCurve], around: float, loss: float, each: str) -> str:
+    """Where each of several recognisers loses at most ``loss`` of its accuracy at scale ``around``.
+
+    Args:
+        curves: answers of each.
+        around: the scale to compare with.
+        loss: as a fraction.
+        each: what they are called: ``each net``.
+    """
+    found = [f"{name} {span(*curve.band(around, loss))}" for name, curve in curves.items()]
+    return (
+        f"Where {each} stays within {100 * loss:g} points of its own accuracy at {around:g}×: "
+        f"{', '.join(found)}."
     )
-    return sentences + [_against(name, curves[name], baseline, curves[baseline]) for name in rivals]
 
 
 def _headline(
@@ -50,19 +65,23 @@ def _headline(
         # The difference of the rounded figures, so that it is the one a reader computes.
         gain = round(ours, 2) - round(theirs, 2)
         parts.append(
-            f"at {scale:g} times the training size {baseline} is right on {100 * theirs:.0f} % of the "
-            f"test images and {best} on {100 * ours:.0f} % ({_points(gain)})"
+            f"at {scale:g} times the training size {baseline} is right on {percent(theirs)} of the "
+            f"test images and {best} on {percent(ours)} ({points(gain)})"
         )
     text = "; ".join(parts) + "."
     return text[0].upper() + text[1:]
 
 
-def _span(curve: ScaleCurve, trained_at: float) -> str:
-    low, high = curve.band(trained_at, _BAND_LOSS)
-    return f"only at {low:g}×" if low == high else f"{low:g}× to {high:g}×"
+def against(
+    name: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve, *, helper: bool = False
+) -> str:
+    """Where one recogniser is ahead of another or behind it, beyond chance, on the same images.
 
-
-def _against(name: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve) -> str:
+    Args:
+        name, curve: the one.
+        baseline, plain: the other.
+        helper: it was made to be ahead, so say where it is not.
+    """
     ahead: list[tuple[float, float]] = []
     behind: list[tuple[float, float]] = []
     for scale in sorted(curve.scales):
@@ -72,6 +91,10 @@ def _against(name: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve) -> 
         elif difference + half < 0:
             behind.append((scale, difference))
     even = len(curve.scales) - len(ahead) - len(behind)
+    if even == len(curve.scales) and not helper:
+        return (
+            f"{name} and {baseline} cannot be told apart: they differ within chance at every size."
+        )
     if even == len(curve.scales):
         return (
             f"{name} does not help here: its difference from {baseline} is within chance at every "
@@ -79,24 +102,19 @@ def _against(name: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve) -> 
         )
     parts = []
     if ahead:
-        parts.append(f"is ahead of {baseline} {_where(ahead)}")
+        parts.append(f"is ahead of {baseline} {_where(ahead, curve.scales)}")
     if behind:
-        parts.append(f"is behind {baseline} {_where(behind)}")
-    opening = name if ahead else f"{name} does not help here: it"
+        parts.append(f"is behind {baseline} {_where(behind, curve.scales)}")
+    opening = name if ahead or not helper else f"{name} does not help here: it"
     rest = {0: "", 1: "; at the other size the difference is within chance"}.get(
         even, f"; at the other {even} sizes the difference is within chance"
     )
     return f"{opening} {', but '.join(parts)}{rest}."
 
 
-def _where(found: list[tuple[float, float]]) -> str:
-    sizes = [f"{scale:g}×" for scale, _ in found]
+def _where(found: list[tuple[float, float]], tested: Sequence[float]) -> str:
+    listed = sizes([scale for scale, _ in found], tested)
     if len(found) == 1:
-        return f"at {sizes[0]} ({_points(found[0][1])})"
+        return f"at {listed} ({points(found[0][1])})"
     scale, most = max(found, key=lambda item: abs(item[1]))
-    listed = f"{', '.join(sizes[:-1])} and {sizes[-1]}"
-    return f"at {listed}, most at {scale:g}× ({_points(most)})"
-
-
-def _points(difference: float) -> str:
-    return f"{difference * 100:+.0f} points"
+    return f"at {listed}, most at {scale:g}× ({points(most)})"

@@ -1,0 +1,127 @@
+"""Entrants: the recognisers of an audit, each with its name and the way it is shown images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from nearfar.data import ScaleProtocol
+from nearfar.data.protocol import Background
+from nearfar.errors import InputError
+from nearfar.recognisers import Model, Recogniser, open_recogniser
+
+__all__ = ["Entrant", "Models", "open_entrants"]
+
+Models = Model | Sequence[Model] | Mapping[str, Model]
+"""One model, several, or several by name; each what :func:`nearfar.recognisers.open_recogniser` takes."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A recogniser under audit.
+
+    Attributes:
+        name: in tables; no two of an audit have the same.
+        recogniser: what is asked.
+        protocol: its canvas, and how images are laid on it.
+        notes: what a reader has to know of its name.
+    """
+
+    name: str
+    recogniser: Recogniser
+    protocol: ScaleProtocol
+    notes: tuple[str, ...] = ()
+
+    def show(self, images: Tensor, scale: float) -> Tensor:
+        """``[B, C, h, w]`` as stored → ``[B, in_chans, S, S]`` at a scale, values from 0 to 1."""
+        return self._coloured(self.protocol.render(images, scale))
+
+    def show_each(self, images: Tensor, scales: Tensor) -> Tensor:
+        """:meth:`show` with a scale of its own for each image, ``[B]``."""
+        return self._coloured(self.protocol.render_each(images, scales))
+
+    def _coloured(self, shown: Tensor) -> Tensor:
+        # As the data room does with grey files: all three channels are the one there is.
+        return shown.expand(-1, self.recogniser.card.in_chans, -1, -1)
+
+
+def open_entrants(
+    models: Models,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    size: int | None = None,
+    num_classes: int | None = None,
+    background: Background | None = None,
+) -> tuple[Entrant, ...]:
+    """Opens the models of an audit.
+
+    Recognisers of the same name are numbered; a note says which is which.
+
+    Args:
+        models: one, several, or several by name.
+        mean, std, size, num_classes: as in :func:`nearfar.recognisers.open_recogniser`, for all models but
+            those that say themselves what they are: checkpoints and opened recognisers.
+        background: in place of each protocol's own.
+
+    Raises:
+        InputError: no model, or one that cannot be opened.
+    """
+    given = _listed(models)
+    open_ended = [_takes_settings(model) for _, model in given]
+    opened = [
+        open_recogniser(model, mean, std, size, num_classes)
+        if takes
+        or not any(open_ended)  # where none takes them, the first one's refusal is the error
+        else open_recogniser(model)
+        for (_, model), takes in zip(given, open_ended, strict=True)
+    ]
+    names = [name or _short(found.name) for (name, _), found in zip(given, opened, strict=True)]
+    times = Counter(names)
+    seen: Counter[str] = Counter()
+    entrants = []
+    for name, (_, model), found in zip(names, given, opened, strict=True):
+        notes: tuple[str, ...] = ()
+        if times[name] > 1:
+            seen[name] += 1
+            number, shared = seen[name], name
+            name = f"{shared}-{number}"
+            what = model if isinstance(model, str | Path) else f"number {number} of those"
+            notes = (f"{name} is {what}: {times[shared]} models are called {shared}.",)
+        protocol = found.card.protocol
+        if background is not None:
+            protocol = dataclasses.replace(protocol, background=background)
+        entrants.append(Entrant(name, found, protocol, notes))
+    return tuple(entrants)
+
+
+def _listed(models: Models) -> list[tuple[str | None, Model]]:
+    if isinstance(models, Mapping):
+        found: list[tuple[str | None, Model]] = [(str(k), v) for k, v in models.items()]
+    elif isinstance(models, Sequence) and not isinstance(models, str):
+        found = [(None, model) for model in models]
+    else:
+        # nn.Sequential has a length and items, but is no Sequence.
+        found = [(None, models)]
+    if not found:
+        raise InputError("an audit needs at least one model, got none")
+    return found
+
+
+def _short(name: str) -> str:
+    """``NAME@FILE`` without the file's folders."""
+    head, at, file = name.rpartition("@")
+    return f"{head}{at}{Path(file).name}" if at else name
+
+
+def _takes_settings(model: Model) -> bool:
+    if isinstance(model, Recogniser):
+        return False
+    word = str(model) if isinstance(model, str | Path) else ""
+    if word.startswith("hub:") or (word and Path(word).is_dir()):
+        return False
+    return "@" in word or Path(word).suffix.lower() != ".safetensors"

@@ -1,0 +1,89 @@
+"""Whether a recogniser and a data set fit, and whether it was trained on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nearfar.auditing.entrants import Entrant
+from nearfar.data import DataSpec, LabelledImages
+from nearfar.data.sources import is_own
+from nearfar.errors import InputError
+from nearfar.training.same_data import what_changed
+
+__all__ = ["check_fit", "check_unchanged", "is_its_own", "same_images"]
+
+
+def check_fit(entrant: Entrant, source: str, found: LabelledImages) -> None:
+    """Refuses data of other classes, and colour images for a recogniser of grey ones.
+
+    A recogniser of RGB images is shown grey ones with three equal channels.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    card, here = entrant.recogniser.card, found.class_names
+    channels = int(found.images.shape[1])
+    mend = "audit it on data of its own classes"
+    if card.num_classes != len(here):
+        named = "" if card.class_names is None else f" ({_some(card.class_names)})"
+        raise InputError(
+            f"{entrant.name} answers with {card.num_classes} classes{named}, {source} has {len(here)} "
+            f"({_some(here)}); {mend}"
+        )
+    if card.class_names is not None and card.class_names != here:
+        pairs = enumerate(zip(card.class_names, here, strict=True))
+        other = next(i for i, (a, b) in pairs if a != b)
+        raise InputError(
+            f"{entrant.name} knows the {len(here)} classes {_some(card.class_names)}, {source} has the "
+            f"classes {_some(here)}: class {other} is {card.class_names[other]!r} there and "
+            f"{here[other]!r} here; {mend}"
+        )
+    if card.in_chans not in (channels, 3):
+        raise InputError(
+            f"{entrant.name} takes images of {card.in_chans} channel{'s' * (card.in_chans > 1)}, those of "
+            f"{source} have {channels}; audit it on such images: colours are not thrown away unasked"
+        )
+
+
+def check_unchanged(entrant: Entrant, source: str, found: LabelledImages) -> None:
+    """Refuses data that changed since a checkpoint was trained on them.
+
+    Raises:
+        InputError: they did.
+    """
+    trained = entrant.recogniser.checkpoint
+    assert trained is not None, "its own data are a checkpoint's"
+    # Older records lack the key.
+    changed = what_changed(trained.record.get("data"), found.fingerprint())
+    if changed:
+        raise InputError(
+            f"the images of {source} are not those that {trained.path} was trained with: {changed}, so that "
+            f"it may have learnt images of this test; audit it on the data as they were, or train it again"
+        )
+
+
+def is_its_own(entrant: Entrant, spec: DataSpec) -> bool:
+    """Whether data are those a checkpoint was trained on: anybody's images are others in another place."""
+    trained = entrant.recogniser.checkpoint
+    if trained is None:
+        return False
+    learnt = trained.recipe.data
+    if spec.source != learnt.source or not is_own(spec.source):
+        return spec.source == learnt.source
+    return _place(spec.root) == _place(learnt.root)
+
+
+def same_images(entrant: Entrant, source: str, found: LabelledImages) -> bool:
+    """Whether data in another place are, by their fingerprint, those a checkpoint was trained on."""
+    trained = entrant.recogniser.checkpoint
+    if trained is None or not is_own(trained.recipe.data.source):
+        return False
+    return bool(trained.record.get("data") == found.fingerprint())
+
+
+def _place(root: Path | None) -> Path | None:
+    return None if root is None else root.resolve()
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

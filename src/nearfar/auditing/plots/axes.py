@@ -1,0 +1,154 @@
+"""What the pictures share: colours, the axis of scales, the axis of shares, names of any length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "colour_of",
+    "dash_of",
+    "figure_of",
+    "legend_above",
+    "marker_of",
+    "new_axes",
+    "percent_axis",
+    "scale_axis",
+    "shortened",
+]
+
+#: Okabe and Ito's palette, told apart by colour-blind readers too; the baseline is grey.
+COLOURS = ("#555555", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES = ("-", "--", ":", "-.")
+_POINT = 1 / 72  # inch
+#: Width of a character of ordinary text, in parts of the font's size.
+_CHARACTER = 0.62
+
+
+def colour_of(place: int) -> str:
+    """The colour of the recogniser in this place; the baseline's place is 0."""
+    return COLOURS[place % len(COLOURS)]
+
+
+def marker_of(place: int) -> str:
+    """The marker that goes with :func:`colour_of`."""
+    return _MARKERS[place % len(_MARKERS)]
+
+
+def dash_of(place: int) -> str:
+    """How the line is drawn, so that it is told apart where colours begin anew."""
+    return _DASHES[place // len(COLOURS) % len(_DASHES)]
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """The one axis of a new figure, in inches."""
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that an axis stands in."""
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def shortened(name: str, length: int, *, keep: Literal["ends", "end"] = "ends") -> str:
+    """A name on one line of at most ``length`` characters.
+
+    Args:
+        name: anybody's; line breaks and characters that do not print become spaces.
+        length: longer names are cut, and ``…`` says where.
+        keep: both ``ends``, or the ``end`` alone.
+    """
+    name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    if len(name) <= length:
+        return name
+    first = (length - 1) // 2 if keep == "ends" else 0
+    return f"{name[:first]}…{name[len(name) - (length - 1 - first) :]}"
+
+
+def scale_axis(ax: Axes, scales: Iterable[float], *, size: float = 10) -> None:
+    """Scales from left to right, equal ratios equally far apart; every tick, labels where they fit.
+
+    Args:
+        ax: which axis.
+        scales: where the ticks stand.
+        size: of the labels, in points.
+    """
+    ticks = sorted(set(scales))
+    ax.set_xscale("log", base=2)
+    margin = (max(ticks) / min(ticks)) ** 0.04 if len(ticks) > 1 else 1.5
+    ax.set_xlim(min(ticks) / margin, max(ticks) * margin)
+    inches = figure_of(ax).get_figwidth() * ax.get_position().width
+    octave = inches / math.log2(max(ticks) / min(ticks) * margin**2)
+    labelled: list[float] = []
+    # The scale that all are compared with first, then the ends, then what lies at whole octaves.
+    for tick in sorted(ticks, key=lambda s: _rank(s, ticks)):
+        needed = [
+            (_width(tick, size) + _width(other, size)) / 2 + size / 2 * _POINT for other in labelled
+        ]
+        apart = [abs(math.log2(tick / other)) * octave for other in labelled]
+        if all(a >= n for a, n in zip(apart, needed, strict=True)):
+            labelled.append(tick)
+    ax.set_xticks(ticks, [f"{s:g}×" if s in labelled else "" for s in ticks], fontsize=size)
+    ax.minorticks_off()
+
+
+def _rank(scale: float, ticks: Sequence[float]) -> tuple[int, float]:
+    if scale == 1:
+        return 0, scale
+    if scale in (ticks[0], ticks[-1]):
+        return 1, scale
+    return (2 if math.log2(scale).is_integer() else 3), scale
+
+
+def _width(scale: float, size: float) -> float:
+    return len(f"{scale:g}×") * _CHARACTER * size * _POINT
+
+
+def percent_axis(ax: Axes, *, size: float = 10, step: int = 20) -> None:
+    """Shares from bottom to top, 0 to 100 per cent."""
+    ticks = range(0, 101, step)
+    ax.set_ylim(0, 101)
+    ax.set_yticks(ticks, [f"{p} %" for p in ticks], fontsize=size)
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend_above(
+    ax: Axes, handles: Sequence[Artist], names: Sequence[str], *, size: float = 10
+) -> None:
+    """Names above the axis, in as many columns as their lengths allow; drawn as they are written.
+
+    Args:
+        ax: which axis.
+        handles: what is named.
+        names: one a handle.
+        size: of the names, in points.
+    """
+    inches = figure_of(ax).get_figwidth() * ax.get_position().width
+    # Five characters more for the line before the name and the gap after it.
+    room = inches / (_CHARACTER * size * _POINT)
+    names = [shortened(name, max(8, min(48, int(room) - 5))) for name in names]
+    columns = max(1, min(len(names), int(room / (max(map(len, names)) + 5))))
+    if sum(len(name) + 5 for name in names) <= room:
+        columns = len(names)
+    legend = ax.legend(
+        handles,
+        names,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.01),
+        borderaxespad=0,
+        ncols=columns,
+        frameon=False,
+        fontsize=size,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,76 @@
+"""``nearfar export`` on the command line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from nearfar.cli.display import console, shown_progress
+from nearfar.cli.parsing import parse_call
+from nearfar.progress import Progress, silent
+from nearfar.shipping import ExportResult
+from nearfar.shipping import export as export_model
+
+EXAMPLES = """\
+  nearfar export runs/digits_si/weights.safetensors --out digits.onnx
+  nearfar export resnet18@pretrained --out resnet18.pt2
+  nearfar export resnet20_cifar@weights.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 \\
+      --out resnet20.onnx
+"""
+
+
+def export(
+    model: str,
+    *,
+    out: Path,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    size: int | None = None,
+    num_classes: int | None = None,
+    tolerance: float = 1e-4,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Writes a recogniser as a file that runs without nearfar: ONNX, or a program of torch.export.
+
+    The file takes images [B, C, H, W] of values from 0 to 1, normalises them itself and gives logits.
+    Number and size of the images are left open where the network bears it. Before the file takes its
+    place, its answers to random images of several sizes are compared with the network's. A card (how an
+    image becomes its input, and the names of the classes) goes along inside it and beside it.
+
+    Args:
+        model: a checkpoint, a .pt2, NAME@WEIGHTS, hub:OWNER/NAME or package.module:network.
+        out: the file, which ends in .onnx or .pt2; an earlier export of that name is replaced.
+        mean: of the channels, of values from 0 to 1: what the network's input is normalised by.
+        std: their standard deviations.
+        size: side of the canvas in pixels, where the model does not say.
+        num_classes: how many answers, where the model does not say.
+        tolerance: how far an answer may differ, as a share of the largest answer to the batch.
+        progress: called after each step.
+    """
+    return export_model(
+        model,
+        out,
+        mean=mean,
+        std=std,
+        size=size,
+        num_classes=num_classes,
+        tolerance=tolerance,
+        progress=progress,
+    )
+
+
+def run(arguments: list[str]) -> None:
+    """Parses, runs, shows."""
+    options = parse_call(export, arguments, EXAMPLES, positional=True)
+    with shown_progress() as progress:
+        result = export(**options, progress=progress)
+    shapes = ", ".join("×".join(map(str, shape)) for shape in result.shapes)
+    quoted = shlex.quote(str(result.path))
+    lines = [
+        f"{result.path} takes {result.openness}; its card is in it and in {result.card_path}.",
+        f"Its answers differ from the network's by {result.error:.1g} of the largest at most (on random "
+        f"images of {shapes}).",
+        *result.notes,
+        f"\nNext:\n  nearfar predict {quoted} IMAGE\n  nearfar audit {quoted} --data DATA",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

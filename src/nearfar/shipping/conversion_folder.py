@@ -1,0 +1,132 @@
+"""What a conversion leaves on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nearfar.atomic import make_folder, write_atomically
+from nearfar.conversion import Conversion
+from nearfar.data import DataSpec, ScaleData
+from nearfar.errors import InputError
+from nearfar.recognisers import Recogniser
+from nearfar.shipping.conversion_page import page
+from nearfar.shipping.conversion_result import ConvertResult
+from nearfar.shipping.origin import Origin
+from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, save_checkpoint
+from nearfar.training.folder import WEIGHTS
+from nearfar.version import versions
+
+__all__ = ["claim", "write_conversion"]
+
+_MARKER = "conversion.json"
+#: Stands in the record of a network that was converted without images.
+_NO_DATA = DataSpec()
+
+
+@contextmanager
+def claim(
+    out: Path | str | None,
+    conversion: Conversion,
+    origin: Origin,
+    images: ScaleData | None,
+    fit: FitSpec | None,
+    seed: int,
+) -> Iterator[Path]:
+    """Makes ``out`` this conversion's folder; without one, a folder for the time of the block.
+
+    Raises:
+        InputError: ``out`` holds something else than this conversion, finished or interrupted.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="nearfar-") as folder:
+            yield Path(folder)
+        return
+    out = Path(out)
+    settings = _plain(
+        {
+            "schema": "nearfar.conversion/1",
+            "model": dataclasses.asdict(origin.spec),
+            "conversion": dataclasses.asdict(conversion),
+            "data": None if images is None else dataclasses.asdict(images.spec),
+            "fit": None if fit is None else dataclasses.asdict(fit),
+            "seed": seed,
+        }
+    )
+    marker = out / _MARKER
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and _read(marker) != settings:
+        raise InputError(
+            f"{out} is not empty and holds no conversion of these settings; choose another folder with --out"
+        )
+    make_folder(out)
+    write_atomically(marker, json.dumps(settings, indent=2) + "\n")
+    yield out
+
+
+def _read(marker: Path) -> Any:
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def write_conversion(
+    folder: Path,
+    result: ConvertResult,
+    network: nn.Module,
+    opened: Recogniser,
+    spec: ModelSpec,
+    recipe: Recipe | None,
+) -> Path:
+    """Writes weights and report.
+
+    Args:
+        folder: the conversion's.
+        result: what was found.
+        network: the converted one, without its normalisation.
+        opened: the original.
+        spec: what builds the converted one.
+        recipe: of the training after it, or what it would have been; ``None`` where there are no images.
+
+    Returns:
+        The file of weights.
+    """
+    card = result.recogniser.card
+    if recipe is None:
+        shown = opened.checkpoint.recipe.data if opened.checkpoint else None
+        recipe = Recipe(
+            spec,
+            shown or dataclasses.replace(_NO_DATA, protocol=card.protocol),
+            FitSpec(),
+            0,
+            TrainerSpec(),
+        )
+    figures = spec.normalisation()
+    report = result.as_dict()
+    save_checkpoint(
+        folder / WEIGHTS,
+        network,
+        {
+            "recipe": recipe.as_dict(),
+            "in_chans": card.in_chans,
+            "class_names": list(card.names()),
+            "normalisation": None if figures is None else dataclasses.asdict(figures),
+            "conversion": report,
+            **versions(),
+        },
+    )
+    write_atomically(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    write_atomically(folder / "report.md", page(result, opened.name))
+    return folder / WEIGHTS

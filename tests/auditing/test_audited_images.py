@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from auditing.made import by_colour, coloured, recogniser
+from PIL import Image
+
+from nearfar.auditing import audit
+from nearfar.auditing.images import AuditedImages
+from nearfar.data import DataSpec, LabelledImages, ScaleProtocol
+from nearfar.errors import InputError
+from nearfar.recognisers import Card, Recogniser
+from nearfar.training import FitSpec, ModelSpec, train
+
+
+def folder(root, counts, sides=(12, 30), parts=("",)):
+    """A labelled folder: images of one colour a class and of several sizes."""
+    draw = np.random.default_rng(0)
+    for part in parts:
+        for k, (name, count) in enumerate(counts.items()):
+            place = root / part / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                side = sides[i % len(sides)]
+                pixels = draw.integers(0, 60, (side, side + 4, 3), dtype=np.uint8)
+                pixels[..., k] = 220
+                Image.fromarray(pixels).save(place / f"{i}.png")
+    return root
+
+
+def test_a_folder_s_test_part_or_all_of_it(tmp_path):
+    whole = folder(tmp_path / "whole", {"a": 6, "b": 6, "c": 6})
+    parted = folder(tmp_path / "parted", {"a": 4, "b": 2, "c": 2}, parts=("train", "test"))
+    found = audit(recogniser(by_colour), whole, flips=0, scales=(0.5, 1, 2)).only
+    assert len(found.curve.labels) == 18
+    assert found.class_names == ("a", "b", "c")
+    assert found.curve.accuracy(0.5) == 1
+    assert found.notes[0] == (
+        "All 18 images of folder, which has no official test part: what a model has been trained on among "
+        "them counts as known."
+    )
+    # Half of them hold 16 pixels, the others 34.
+    assert found.notes[2] == (
+        "From 2× on, some images are enlarged beyond what they hold (the smallest holds 16 pixels), from 2× "
+        "on at least half: detail is not added."
+    )
+    found = audit(recogniser(by_colour), "folder", parted, flips=0).only
+    assert found.notes[0] == "All 8 images of the official test part of folder."
+    assert found.curve.labels.bincount().tolist() == [4, 2, 2]
+    few = audit(recogniser(by_colour), parted, images=4, flips=0).only
+    assert few.notes[0] == "4 of the 8 images of the official test part of folder."
+    assert few.curve.labels.bincount().tolist() == [2, 1, 1]
+    streamed = audit(recogniser(by_colour), "stream_folder", parted, flips=0).only
+    assert torch.equal(streamed.curve.answers, found.curve.answers)
+    assert (
+        "is not known: they are read when they are needed, and stored at 32 pixels."
+        in streamed.notes[2]
+    )
+    spec = DataSpec("folder", parted, split="seed", train=7, validation=4, test=5)
+    assert audit(recogniser(by_colour), spec, flips=0).only.curve.answers.shape[1] == 5
+
+
+def test_photographs_are_laid_on_by_the_side_each_protocol_says(tmp_path):
+    root = folder(tmp_path / "whole", {"a": 6, "b": 6, "c": 6}, sides=(20,))
+    seen = {}
+
+    def made(side):
+        def answer(images):
+            seen[side] = images[:, :, 0].amax(1).gt(0.5).float().mean(1)
+            return torch.nn.functional.one_hot(by_colour(images), 3).float()
+
+        card = Card(side, 3, ScaleProtocol(16, 16, test_scales=(1.0,), side=side), 3)
+        return Recogniser(card, answer)
+
+    found = audit([made("longer"), made("shorter")], root, flips=0)
+    assert float(seen["longer"].max()) == 0  # 20×24: bars above and below
+    assert float(seen["shorter"].min()) > 0.9
+    assert "the middle square of an image covers 16·s" in found.results["shorter"].notes[1]
+
+
+@pytest.mark.parametrize("counts", [(60, 300), pytest.param((200, 2000), marks=pytest.mark.slow)])
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch, counts):
+    whole = AuditedImages.read
+    alive, most = [0], [0]
+
+    def gone(count):
+        alive[0] -= count
+
+    def read(self, at, side):
+        images = whole(self, at, side)
+        alive[0] += len(images)
+        most[0] = max(most[0], alive[0])
+        weakref.finalize(images, gone, len(images))
+        return images
+
+    monkeypatch.setattr(AuditedImages, "read", read)
+    pixels = Image.new("RGB", (4, 4), (200, 30, 30))
+    found = []
+    for count in counts:
+        for name in "abc":
+            place = tmp_path / str(count) / name
+            place.mkdir(parents=True)
+            for i in range(count // 3 + 1):
+                pixels.save(place / f"{i}.bmp")
+        most[0] = 0
+        audit(
+            recogniser(by_colour, canvas=12, content=4),
+            "stream_folder",
+            tmp_path / str(count),
+            scales=(1.0, 2.0),
+            flips=20,
+            batch_size=15,
+        )
+        found.append(most[0])
+    assert found[0] == found[1]
+    # The batch asked about, the one read meanwhile, and one that is just being let go.
+    assert found[0] <= 3 * 15
+
+
+def test_grey_and_colour():
+    rgb, grey = coloured(9), coloured(9)
+    grey = LabelledImages(grey.images[:, :1], grey.labels, grey.class_names, test_from=0)
+    seen = []
+
+    def answer(images):
+        seen.append(images)
+        return by_colour(images)
+
+    found = audit(recogniser(answer), grey, flips=0).only
+    assert found.notes[-1] == "Grey images are shown with three equal channels."
+    assert all(x.shape[1] == 3 and torch.equal(x[:, 0], x[:, 2]) for x in seen)
+    one = recogniser(lambda x: by_colour(x.expand(-1, 3, -1, -1)), in_chans=1)
+    assert audit(one, grey, flips=0).only.curve.scales == (0.5, 0.75, 1.0, 1.5, 2.0)
+    with pytest.raises(
+        InputError,
+        match="made takes images of 1 channel, those of given images have 3; audit it on such",
+    ):
+        audit(one, rgb)
+
+
+@pytest.mark.parametrize(
+    ("made", "given", "message"),
+    [
+        (
+            recogniser(by_colour, 4),
+            {"data": coloured(9)},
+            r"made answers with 4 classes, given images has 3 \(a, b, c\); audit it on data of its own",
+        ),
+        (
+            recogniser(by_colour, class_names=("a", "c", "b")),
+            {"data": coloured(9)},
+            "class 1 is 'c' there and 'b' here; audit it on data of its own classes",
+        ),
+        (recogniser(by_colour), {}, "made does not say what it was trained on; give data"),
+        (
+            recogniser(by_colour),
+            {"data": "nowhere"},
+            "no data set is named 'nowhere', and there is no",
+        ),
+        (
+            recogniser(by_colour),
+            {"data": "src", "root": "src"},
+            "src is a folder itself, got root=src",
+        ),
+        (
+            recogniser(by_colour),
+            {"data": coloured(9), "root": "x"},
+            "the images themselves were given",
+        ),
+        (
+            recogniser(by_colour),
+            {"data": coloured(9), "images": 10},
+            "has 9 images to audit on, got ima",
+        ),
+        ([], {"data": coloured(9)}, "an audit needs at least one model, got none"),
+        (
+            recogniser(by_colour),
+            {"data": "mnist", "size": 9},
+            "says itself how images are normalised",
+        ),
+    ],
+)
+def test_what_does_not_fit(made, given, message):
+    with pytest.raises(InputError, match=message):
+        audit(made, **given)
+
+
+def test_names():
+    one, other = recogniser(by_colour), recogniser(by_colour)
+    found = audit([one, other, recogniser(by_colour, name="x")], coloured(9), flips=0)
+    assert list(found.results) == ["made-1", "made-2", "x"]
+    assert found.results["made-2"].notes[0] == (
+        "made-2 is number 2 of those: 2 models are called made."
+    )
+    named = audit({"mine": one, "theirs": other}, coloured(9), flips=0, baseline="theirs")
+    assert (list(named.results), named.baseline) == (["theirs", "mine"], "theirs")
+    with pytest.raises(ValueError, match="too many values"):
+        named.only.model  # noqa: B018
+
+
+def test_one_is_added_to_the_scales():
+    found = audit(recogniser(by_colour), coloured(9), scales=(2.0, 0.5), flips=0).only
+    assert found.curve.scales == (0.5, 1.0, 2.0)
+    assert found.notes[-1] == "1× was added to the scales: it is what the others are compared with."
+
+
+def test_settings_go_to_those_who_do_not_say():
+    def answer(images):
+        return torch.nn.functional.one_hot(by_colour(images), 3).float()
+
+    found = audit([recogniser(by_colour), answer], coloured(9), size=20, flips=0)
+    assert [r.protocol.canvas for r in found.results.values()] == [48, 20]
+    assert list(found.results) == ["made", "answer"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    return [
+        train(
+            ModelSpec("cnn_small"),
+            DataSpec(train=200, validation=60, test=count, split_seed=seed),
+            FitSpec(epochs=1),
+            out=out / str(seed),
+        )
+        for seed, count in ((0, 200), (1, 300))
+    ]
+
+
+def test_checkpoints_meet_on_images_that_all_put_aside(two):
+    from nearfar.data import ScaleData
+
+    found = audit([trained.path for trained in two], scales=(1.0,))
+    learnt = [ScaleData(t.recipe.data).indices for t in two]
+    tests = [
+        set(range(1797)).difference(i["train"].tolist(), i["validation"].tolist()) for i in learnt
+    ]
+    labels = ScaleData(two[0].recipe.data)._labels
+    both = sorted(tests[0] & tests[1])
+    assert torch.equal(found.results["cnn_small-1"].curve.labels, labels[both])
+    assert found.results["cnn_small-1"].notes[:2] == (
+        f"cnn_small-1 is {two[0].path}: 2 models are called cnn_small.",
+        f"{len(both):,} test images of digits that the training of cnn_small-1, cnn_small-2 put aside.",
+    )
+    few = audit([trained.path for trained in two], scales=(1.0,), images=50)
+    assert len(few.results["cnn_small-2"].curve.labels) == 50 < len(both)
+
+
+def test_a_stranger_is_shown_what_the_checkpoint_put_aside(two):
+    answer = recogniser(lambda x: x.mean((1, 2, 3)).long(), 10, canvas=28, content=12, in_chans=1)
+    found = audit([two[0].path, answer], scales=(1.0,))
+    assert found.results["made"].curve.answers.shape == (1, 200)
+    assert found.results["made"].notes[0].endswith("that the training of cnn_small put aside.")

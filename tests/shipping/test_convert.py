@@ -1,0 +1,216 @@
+"""``convert``: plan, apply, train on, hold against the original, write, and say what happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from nearfar.conversion import Conversion, convert_network
+from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.errors import InputError
+from nearfar.layers import SIConv2d
+from nearfar.models import HierarchicalNet, create_model
+from nearfar.recognisers import open_recogniser
+from nearfar.shipping import convert
+from nearfar.training import FitSpec, ModelSpec, load_checkpoint, train
+
+DATA = DataSpec(train=200, validation=60, test=80)
+SHOWN = ScaleProtocol(canvas=28, content=28)
+SHORT = FitSpec(epochs=1, lr=1e-4, keep="last")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    out = tmp_path_factory.mktemp("plain")
+    return train(ModelSpec("cnn_small"), DATA, FitSpec(epochs=2), out=out / "run")
+
+
+def test_a_checkpoint_becomes_its_twin_on_its_own_images(plain, tmp_path):
+    found = convert(plain.path, "si", scales=(1.0,), out=tmp_path / "twin")
+    assert found.accepted
+    assert found.loss == 0  # an SI-layer over scale 1 is the convolution
+    assert found.right("converted") == found.right("original")
+    assert found.labelled
+    again = load_checkpoint(found.path)
+    assert again.recipe.model.convert == Conversion("si", scales=(1.0,))
+    assert isinstance(again.model.get_submodule("stages.0.0"), SIConv2d)
+    images = ScaleData(DATA).images("test", 1.0)
+    torch.testing.assert_close(again.model(images), plain.model(images))
+    report = json.loads((tmp_path / "twin" / "report.json").read_text())
+    assert report["right"]["original"]["1"] == found.right("original")[1.0]
+    assert report["accepted"] is True
+    said = (tmp_path / "twin" / "report.md").read_text()
+    assert "SI-layer over 1" in said
+    assert f"| {100 * found.right('original')[0.5]:.1f} |" in said
+
+
+def test_test_images_are_those_that_training_put_aside(plain, tmp_path):
+    found = convert(plain.path, "si", scales=(1.0,), out=None, check=40)
+    assert found.path is None
+    kept_out = ScaleData(DATA)
+    assert len(found.audit.results["original"].curve.labels) == 40
+    every = set(map(tuple, kept_out.images("test", 1.0).flatten(1).tolist()))
+    assert every  # and a smaller draw is one of these, whatever was trained on
+    whole = convert(plain.path, "si", scales=(1.0,), out=None)
+    torch.testing.assert_close(
+        whole.audit.results["original"].curve.labels, kept_out.labels("test")
+    )
+
+
+def test_what_is_lost_is_said_and_not_accepted(plain, tmp_path):
+    found = convert(plain.path, "si", scales=(0.3,), out=tmp_path / "worse", max_loss=0.02)
+    assert found.loss > 0.02
+    assert found.accepted is False
+    report = (tmp_path / "worse" / "report.md").read_text()
+    assert "NOT ACCEPTED" in report
+    assert "2 may be lost" in report
+    assert found.path.exists()  # written, to be looked at
+
+
+def test_new_statistics_come_from_the_training_images():
+    torch.manual_seed(0)
+    net = create_model("resnet20_cifar", num_classes=10, in_chans=1)
+    found = convert(net, "si", size=28, data=DATA, recalibrate=True, out=None)
+    stem = found.network.stem
+    with torch.no_grad():
+        maps = stem.conv(ScaleData(dataclasses.replace(DATA, protocol=SHOWN)).images("train", 1.0))
+    torch.testing.assert_close(stem.norm.running_mean, maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    assert found.recogniser.card.class_names == tuple(
+        "0123456789"
+    )  # which weights alone do not say
+    assert not torch.allclose(net.stem.norm.running_mean, stem.norm.running_mean, atol=1e-3)
+
+
+def test_fine_tuning_is_a_training_run_of_the_twin(plain, tmp_path):
+    found = convert(plain.path, "si", finetune=True, fit=SHORT, out=tmp_path / "tuned")
+    run = load_checkpoint(tmp_path / "tuned" / "training" / "weights.safetensors")
+    assert run.recipe.data.random_scale == (0.4, 2.0)
+    for name, tensor in run.model.state_dict().items():
+        torch.testing.assert_close(found.network.state_dict()[name], tensor, rtol=0, atol=0)
+    assert not torch.equal(
+        found.network.get_submodule("stages.0.0").weight,
+        plain.model.get_submodule("stages.0.0").weight,
+    )
+    # Started again it takes up what is there; other settings do not write over it.
+    again = convert(plain.path, "si", finetune=True, fit=SHORT, out=tmp_path / "tuned")
+    assert again.right("converted") == found.right("converted")
+    with pytest.raises(InputError, match="holds no conversion of these settings"):
+        convert(plain.path, "si", scales=(1, 2), finetune=True, fit=SHORT, out=tmp_path / "tuned")
+
+
+def test_an_ensemble_is_trained_as_the_network_that_it_is(plain, tmp_path):
+    found = convert(
+        plain.path,
+        "pyramid-ensemble",
+        recalibrate=True,
+        finetune=True,
+        fit=SHORT,
+        out=tmp_path / "over",
+    )
+    assert "keep the statistics of the training" in found.plan.notes[-1]
+    assert isinstance(found.network, HierarchicalNet)
+    run = load_checkpoint(tmp_path / "over" / "training" / "weights.safetensors")
+    assert run.recipe.model.convert is None
+    for name, tensor in run.model.state_dict().items():
+        torch.testing.assert_close(found.network.net.state_dict()[name], tensor, rtol=0, atol=0)
+    whole = load_checkpoint(found.path).model
+    images = ScaleData(DATA).images("test", 0.5)
+    torch.testing.assert_close(whole(images), found.network(images))
+
+
+def test_a_learnt_vote_is_learnt(plain):
+    found = convert(
+        plain.path, "pyramid-ensemble", vote="learned", finetune=True, fit=SHORT, out=None
+    )
+    assert found.network.weights.abs().sum() > 0
+
+
+def test_images_without_labels_teach_by_the_originals_answers(plain, tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    images = ScaleData(DATA).images("train", 1.0)[:120]
+    for i, image in enumerate(images):
+        place = folder / "more" if i % 2 else folder
+        Image.fromarray((image[0] * 255).byte().numpy()).convert("RGB").save(place / f"{i:03}.png")
+    torch.manual_seed(0)
+    net = create_model("cnn_small", num_classes=4, in_chans=3)
+    data = DataSpec("unlabelled", folder, train=80, validation=20)
+    net_before = {k: v.clone() for k, v in net.state_dict().items()}
+    found = convert(
+        net,
+        "si",
+        size=28,
+        data=data,
+        recalibrate=True,
+        finetune=True,
+        fit=SHORT,
+        out=tmp_path / "twin",
+    )
+    assert not found.labelled
+    assert found.right("original")[1.0] == 1.0  # what the original says is right by definition
+    assert net.training
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(tensor, net_before[name], rtol=0, atol=0)
+    said = (tmp_path / "twin" / "report.md").read_text()
+    assert "answers of the original at scale 1" in said
+    again = load_checkpoint(found.path, convert_network(net, Conversion("si"))[0])
+    torch.testing.assert_close(
+        again.model(images.expand(-1, 3, -1, -1)[:4]),
+        found.network.eval()(images.expand(-1, 3, -1, -1)[:4]),
+    )
+
+
+def test_nothing_is_compared_without_images(tmp_path):
+    net = create_model("cnn_small", num_classes=4, in_chans=3)
+    found = convert(net, "si", size=28, out=tmp_path / "twin")
+    assert found.accepted is None
+    assert found.right("original") == {}
+    assert "no images were given" in (tmp_path / "twin" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"recalibrate": True, "data": None}, "need images; give data"),
+        ({"distill": 0.5}, "distill is a share from 0 to 1 and belongs to finetune"),
+        ({"max_loss": 2.0}, "max_loss is a fraction"),
+        ({"data": DataSpec(train=50, normalize="standard")}, "leave data.normalize out"),
+        (
+            {"data": DataSpec("digits", train=50)},
+            "takes images of 3 channels, those of digits have 1",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given, said):
+    net = create_model("cnn_small", num_classes=4, in_chans=3)
+    with pytest.raises(InputError, match=said):
+        convert(net, "si", size=28, out=None, **given)
+
+
+def test_other_classes_are_refused():
+    net = create_model("cnn_small", num_classes=4, in_chans=1)
+    with pytest.raises(InputError, match="knows 4 classes, digits has 10"):
+        convert(net, "si", size=28, data=DATA, out=None)
+
+
+def test_a_folder_of_something_else_is_left_alone(plain, tmp_path):
+    (tmp_path / "thesis.tex").write_text("chapter")
+    with pytest.raises(InputError, match="not empty and holds no conversion"):
+        convert(plain.path, "si", out=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_was_converted_is_not_converted_again(plain, tmp_path):
+    first = convert(plain.path, "antialias", out=tmp_path / "one")
+    with pytest.raises(InputError, match="was converted before, by antialias"):
+        convert(first.path, "si", out=tmp_path / "two")
+
+
+def test_what_can_only_be_asked_is_refused():
+    ask = open_recogniser(lambda x: x.mean((2, 3)), size=8)
+    with pytest.raises(InputError, match="can be asked but not rebuilt"):
+        convert(ask, "si", out=None)

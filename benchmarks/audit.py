@@ -1,9 +1,9 @@
 """What an audit costs beside the forward passes that it cannot do without.
 
 ``python -m benchmarks.audit`` audits a CIFAR ResNet-20 on CIFAR-10's test images and, in turns with it, asks
-the bare network about the same batches, rendered beforehand. The overhead is what rendering, reading the answers
-and the bootstrap of all figures take besides. The flip search and layer scores are left out: they are more
-forward passes. Writes results/audit_overhead.json; ``--short`` is a smoke run that writes nothing.
+the bare network about the same batches, rendered beforehand. The overhead is what rendering, reading the
+answers and the bootstrap of all figures take besides. The flip search and layer scores are left out: they are
+more forward passes. Writes results/audit_overhead.json; ``--short`` is a smoke run that writes nothing.
 
 Expect at most 10 % on 2 cores, after about ten minutes. Needs ``$NEARFAR_DATA`` with ``cifar10``; weights are
 random without ``--weights FILE``, which does not change the time.

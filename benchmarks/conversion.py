@@ -5,7 +5,8 @@ A ResNet-20 that somebody else trained on CIFAR-10 (``pretrained/resnet20-cifar1
 training images, two at a time on one thread each, every one within ten minutes; and the honest rival: the
 same training of the plain network, with the same augmentation and no conversion. That is the very network
 which the pyramid ensemble puts over its scales, so it is not trained again. All are audited on the same test
-images. Writes results/conversion.json and docs/conversion.png. ``--short`` is a smoke run that writes nothing.
+images. Writes results/conversion.json and docs/conversion.png. ``--short`` is a smoke run that writes
+nothing.
 """
 
 from __future__ import annotations

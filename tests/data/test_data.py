@@ -254,6 +254,7 @@ def test_missing_files_are_named(tmp_path):
         "tiny_imagenet",
         "mnist_scale",
         "folder",
+        "unlabelled",
         "stream_folder",
         "stream_tar",
         "stream_wds",

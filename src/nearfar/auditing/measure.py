@@ -12,6 +12,7 @@ from torch import Tensor
 from nearfar.atomic import write_atomically
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.answers import ask_all
+from nearfar.auditing.command import command_of
 from nearfar.auditing.cost import Cost, cost_of, time_batches
 from nearfar.auditing.entrants import Entrant, Models, open_entrants
 from nearfar.auditing.failures import find_failures
@@ -104,6 +105,7 @@ def audit(
     Limits:
         Logits are taken as such: of a model that answers with probabilities, confidence means nothing.
     """
+    command = command_of(audit, locals())
     wanted = _checked(scales, images, flips, max_loss, batch_size)
     files = None if out is None else claim(Path(out))
     entrants = _baseline_first(
@@ -151,7 +153,7 @@ def audit(
         base,
         audit_findings(results, base, max_loss),
         max_loss,
-        {**versions(), "machine": machine(), "date": today()},
+        {"command": command, **versions(), "machine": machine(), "date": today()},
         judge(asked, curves, base, max_loss),
     )
     if files is not None:

@@ -143,7 +143,7 @@ class Audit:
         baseline: the name of the one that the others are compared with.
         findings: what the figures say, in sentences.
         max_loss: as a fraction: a recogniser holds where its accuracy falls by at most this.
-        made: versions, machine and date.
+        made: the command (empty where a model has no name), versions, machine and date.
         verdicts: which requirements are met, if there were any.
     """
 

@@ -22,7 +22,7 @@ __all__ = ["written_out"]
 def written_out(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     """The command line with shorthands written out.
 
-    For every parameter that is a :class:`DataSpec`, or may be one, ``--data DIR`` (an existing folder) becomes
+    For every parameter that is or may be a :class:`DataSpec`, ``--data DIR`` (an existing folder) becomes
     ``--data.source folder --data.root DIR``, and ``--data NAME`` (a data set's, or ``hfds/…``)
     ``--data.source NAME``;
     for every :class:`ModelSpec`, ``--model NAME`` becomes ``--model.name NAME``. What names a file or

@@ -35,8 +35,8 @@ def plan_ensemble(network: nn.Module, conversion: Conversion, side: int | None =
     fixed = (cfg if isinstance(cfg, dict) else cfg.to_dict()).get("fixed_input_size")
     if fixed and conversion.window != "fixed":
         raise InputError(
-            f"{type(network).__name__} takes images of one size only; give window='fixed', with which it meets "
-            f"every scale through a window of that size"
+            f"{type(network).__name__} takes images of one size only; give window='fixed', with which it "
+            f"meets every scale through a window of that size"
         )
     shown = {"image": "no level larger than the image", "all": "all of the image at each"}
     how = shown.get(conversion.window or "", f"each through a window of {side} pixels")

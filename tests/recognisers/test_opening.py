@@ -56,6 +56,13 @@ def test_a_name_with_somebodys_weights(tmp_path, images):
     assert opened.spec.weights == str(tmp_path / "w.th")
 
 
+def test_channels_are_those_of_the_weights(tmp_path):
+    net = create_model("cnn_small", num_classes=3, in_chans=1)
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    opened = open_recogniser(f"cnn_small@{tmp_path / 'w.pth'}")
+    assert (opened.card.in_chans, opened.card.num_classes) == (1, 3)
+
+
 def test_a_name_alone_has_the_random_weights_of_seed_zero(images):
     before = torch.get_rng_state()
     one, two = (open_recogniser("resnet20_cifar") for _ in range(2))

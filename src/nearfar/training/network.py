@@ -29,7 +29,8 @@ def make_network(
         spec: which network. Where it names no weights, they are drawn with torch's generator.
         num_classes: default: what the classifier in the file of weights has, or what the network was
             made for.
-        in_chans: channels of the images; default: what the network was made for.
+        in_chans: channels of the images; default: what the first convolution in the file of weights
+            takes, or what the network was made for.
         side: of the images, in pixels, for conversions that need it.
         weights: ``False`` leaves the spec's weights aside: others will be loaded.
 
@@ -41,8 +42,9 @@ def make_network(
     wanted = spec.weights if weights else None
     if wanted == "pretrained":
         options["pretrained"] = True
-    elif wanted is not None and num_classes is None:
-        num_classes = _classes_in(spec, Path(wanted))
+    elif wanted is not None and (num_classes is None or in_chans is None):
+        classes, channels = _sizes_in(spec, Path(wanted))
+        num_classes, in_chans = num_classes or classes, in_chans or channels
     network = create_model(spec.name, num_classes=num_classes, in_chans=in_chans, **options)
     if wanted not in (None, "pretrained"):
         load_weights(network, Path(str(wanted)))
@@ -51,16 +53,17 @@ def make_network(
     return convert_network(network, spec.convert, side)[0]
 
 
-def _classes_in(spec: ModelSpec, file: Path) -> int | None:
-    """How many classes the classifier in a file of weights has; ``None`` where that cannot be told."""
+def _sizes_in(spec: ModelSpec, file: Path) -> tuple[int | None, int | None]:
+    """Classes and channels that a file of weights was trained with; ``None`` where that cannot be told."""
     with isolate_rng(), torch.device("meta"):
         try:
             network = create_model(spec.name, **spec.options)
         except (NotImplementedError, RuntimeError):  # some networks compute while they are built
-            return None
+            return None, None
     cfg = getattr(network, "pretrained_cfg", None) or {}
-    named = (cfg if isinstance(cfg, dict) else cfg.to_dict()).get("classifier")
-    if not isinstance(named, str):
-        return None
-    weight = read_weights(network, file).get(f"{named}.weight")
-    return None if weight is None else int(weight.shape[0])
+    named = cfg if isinstance(cfg, dict) else cfg.to_dict()
+    state = read_weights(network, file)
+    ends = [state.get(f"{named.get(key)}.weight") for key in ("classifier", "first_conv")]
+    classes = None if ends[0] is None else int(ends[0].shape[0])
+    channels = None if ends[1] is None or ends[1].dim() != 4 else int(ends[1].shape[1])
+    return classes, channels

@@ -39,3 +39,19 @@ def test_the_commands_of_the_table_exist(readme):
     from nearfar.cli.main import COMMANDS
 
     assert set(re.findall(r"\| `nearfar (\w+)", readme)) == set(COMMANDS)
+
+
+def test_the_conversion_s_figures_are_the_committed_results(readme, pytestconfig):
+    root = pytestconfig.rootpath
+    rows = json.loads((root / "results" / "conversion.json").read_text())["rows"]
+    page = (root / "docs" / "convert.md").read_text()
+    for name, told in (
+        ("original", "as it came"),
+        ("fine-tuned, scales augmented", "trained on at many sizes, not converted"),
+        ("pyramid-ensemble", "converted (pyramid ensemble), same training"),
+    ):
+        shares = " | ".join(f"{100 * a:.0f}" for a in rows[name]["accuracy"].values())
+        assert f"| {told} | {shares} |" in readme, name
+    for name, row in rows.items():
+        shares = " | ".join(f"{100 * a:.1f}" for a in row["accuracy"].values())
+        assert f"| {name} | {shares} | {100 * row['far_and_near']:.1f} |" in page, name

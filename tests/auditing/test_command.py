@@ -18,10 +18,10 @@ def told(models, **given):
 def test_what_was_given_is_written_as_it_is_typed():
     assert told("a.onnx") == "nearfar audit a.onnx"
     assert told([Path("a b.onnx"), "c"], scales=(0.5, 1.0), layers=True, images=20) == (
-        "nearfar audit 'a b.onnx' c --scales 0.5,1 --images 20 --layers"
+        "nearfar audit 'a b.onnx' c --scales=0.5,1 --images=20 --layers"
     )
     assert told("a", require=("top1@0.5>=0.8",), max_loss=0.1) == (
-        "nearfar audit a --require 'top1@0.5>=0.8' --max_loss 0.1"
+        "nearfar audit a '--require=top1@0.5>=0.8' --max_loss=0.1"
     )
 
 

@@ -67,3 +67,12 @@ def test_what_cannot_be_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, 
     assert said in err
     assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_help_is_short_and_layers_are_words(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    assert len(capsys.readouterr().out.splitlines()) < 250
+    words = f"convert resnet20_cifar si --layers stages.0.0*,stem* --out {tmp_path / 'twin'}"
+    assert main(words.split()) == 0
+    assert "3 layers changed" in capsys.readouterr().out

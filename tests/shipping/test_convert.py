@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nearfar.auditing import audit
 from nearfar.conversion import Conversion, convert_network
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
@@ -16,6 +17,7 @@ from nearfar.layers import SIConv2d
 from nearfar.models import HierarchicalNet, create_model
 from nearfar.recognisers import open_recogniser
 from nearfar.shipping import convert
+from nearfar.shipping.convert import _batches
 from nearfar.training import FitSpec, ModelSpec, load_checkpoint, train
 
 DATA = DataSpec(train=200, validation=60, test=80)
@@ -95,11 +97,16 @@ def test_fine_tuning_is_a_training_run_of_the_twin(plain, tmp_path):
         found.network.get_submodule("stages.0.0").weight,
         plain.model.get_submodule("stages.0.0").weight,
     )
-    # Started again it takes up what is there; other settings do not write over it.
+    # Started again it takes up what is there; other settings, or other weights, do not write over it.
     again = convert(plain.path, "si", finetune=True, fit=SHORT, out=tmp_path / "tuned")
     assert again.right("converted") == found.right("converted")
     with pytest.raises(InputError, match="holds no conversion of these settings"):
         convert(plain.path, "si", scales=(1, 2), finetune=True, fit=SHORT, out=tmp_path / "tuned")
+    for other in ({"recalibrate": True}, {"distill": 0.5}):
+        with pytest.raises(InputError, match="holds no conversion of these settings"):
+            convert(plain.path, "si", finetune=True, fit=SHORT, out=tmp_path / "tuned", **other)
+    record = load_checkpoint(found.path).record
+    assert record["data"] == ScaleData(DATA).fingerprint()
 
 
 def test_an_ensemble_is_trained_as_the_network_that_it_is(plain, tmp_path):
@@ -157,6 +164,9 @@ def test_images_without_labels_teach_by_the_originals_answers(plain, tmp_path):
         torch.testing.assert_close(tensor, net_before[name], rtol=0, atol=0)
     said = (tmp_path / "twin" / "report.md").read_text()
     assert "answers of the original at scale 1" in said
+    assert not found.rebuilt
+    with pytest.raises(InputError, match=r"from a module that only Python builds \(SmallCNN\)"):
+        load_checkpoint(found.path)
     again = load_checkpoint(found.path, convert_network(net, Conversion("si"))[0])
     torch.testing.assert_close(
         again.model(images.expand(-1, 3, -1, -1)[:4]),
@@ -178,6 +188,11 @@ def test_nothing_is_compared_without_images(tmp_path):
         ({"recalibrate": True, "data": None}, "need images; give data"),
         ({"distill": 0.5}, "distill is a share from 0 to 1 and belongs to finetune"),
         ({"max_loss": 2.0}, "max_loss is a fraction"),
+        ({"fit": FitSpec(epochs=77)}, "fit says how to train on; give finetune too"),
+        (
+            {"finetune": True, "fit": FitSpec(init="he")},
+            "would draw new weights in place of the trained",
+        ),
         ({"data": DataSpec(train=50, normalize="standard")}, "leave data.normalize out"),
         (
             {"data": DataSpec("digits", train=50)},
@@ -214,3 +229,46 @@ def test_what_can_only_be_asked_is_refused():
     ask = open_recogniser(lambda x: x.mean((2, 3)), size=8)
     with pytest.raises(InputError, match="can be asked but not rebuilt"):
         convert(ask, "si", out=None)
+
+
+def test_a_conversion_without_images_does_not_say_what_it_was_trained_on(tmp_path):
+    torch.manual_seed(0)
+    torch.save(
+        create_model("cnn_small", num_classes=10, in_chans=1).state_dict(), tmp_path / "w.pth"
+    )
+    found = convert(f"cnn_small@{tmp_path / 'w.pth'}", "antialias", out=tmp_path / "twin")
+    opened = open_recogniser(found.path)
+    assert opened.card.class_names is None
+    assert opened.checkpoint.data is None
+    with pytest.raises(InputError, match="does not say what it was trained on"):
+        audit(found.path)
+    other = create_model("cnn_small", num_classes=10, in_chans=1)
+    torch.save(other.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match="holds no conversion of these settings"):
+        convert(f"cnn_small@{tmp_path / 'w.pth'}", "antialias", out=tmp_path / "twin")
+
+
+def test_modes_stay_module_by_module():
+    net = create_model("resnet20_cifar").train()
+    net.stem.norm.eval()
+    found = convert(net, "pyramid-ensemble", size=32, out=None)
+    assert found.network.training
+    assert not found.network.net.stem.norm.training
+    assert found.network.net.stem.conv.training
+
+
+def test_every_batch_for_statistics_is_about_as_large():
+    class Parts:
+        def __init__(self, *sizes):
+            self.sizes = sizes
+
+        def in_order(self, split):
+            return iter([torch.zeros(size, 1) for size in self.sizes])
+
+    def sizes(*given):
+        return [len(batch) for batch in _batches(Parts(*given))]
+
+    assert sizes(512, 1) == [129, 128, 128, 128]
+    assert sizes(512, 512, 200) == [128] * 8 + [200]
+    assert sizes(90) == [90]
+    assert sizes() == []

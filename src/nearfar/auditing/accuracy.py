@@ -219,7 +219,7 @@ class ScaleCurve:
 def _run(accuracy: Tensor, around: int, loss: float) -> tuple[Tensor, Tensor]:
     """First and last index of the run about ``around`` with at most ``loss``, for each row ``[R, S]``."""
     # A loss of just as much holds, whatever floating point makes of the difference.
-    holds = accuracy >= accuracy[:, around : around + 1] - loss - 1e-9
+    holds = accuracy >= accuracy[:, around : around + 1] - loss - 1e-6
     count: Callable[[Tensor], Tensor] = lambda flags: flags.long().cumprod(dim=1).sum(dim=1)  # noqa: E731
     low = around - count(holds[:, :around].flip(1))
     return low, around + count(holds[:, around + 1 :])

@@ -14,6 +14,8 @@ from nearfar.auditing.images import AuditedImages, Side
 
 __all__ = ["ask_all"]
 
+#: In the place of a class, where a model answers with numbers that are not finite: right for no label.
+NO_ANSWER = -1
 _FIVE = 5
 
 
@@ -58,11 +60,13 @@ def ask_all(
             for k, scale in enumerate(scales):
                 logits = entrant.recogniser.ask(entrant.show(read[entrant.protocol.side], scale))
                 best, answer = logits.max(dim=1)
+                answer[~logits.isfinite().all(dim=1)] = NO_ANSWER
                 answers[name][k, here] = answer
                 confidence[name][k, here] = (best - logits.logsumexp(dim=1)).exp()
                 if name in top5:
                     likely = logits.topk(_FIVE, dim=1).indices
-                    top5[name][k, here] = (likely == labels[:, None]).any(dim=1)
+                    known = (likely == labels[:, None]).any(dim=1)
+                    top5[name][k, here] = known & (answer != NO_ANSWER)
             seen = answers[name][one, : here.stop] == images.labels[: here.stop]
             share = int(seen.sum()) / len(seen)
             answered(

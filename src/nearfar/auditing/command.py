@@ -32,11 +32,13 @@ def command_of(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
         if parameter.name == "progress" or value == parameter.default:
             continue
         if isinstance(value, tuple):
-            value = ",".join(f"{x:g}" if isinstance(x, float) else str(x) for x in value)
+            value = ",".join(
+                str(int(x)) if isinstance(x, float) and x == int(x) else str(x) for x in value
+            )
         elif value is True:
             words.append(f"--{parameter.name}")
             continue
         elif not isinstance(value, (str, Path, int, float)):
             return ""
-        words += [f"--{parameter.name}", str(value)]
+        words.append(f"--{parameter.name}={value}")
     return shlex.join(words)

@@ -14,6 +14,7 @@ from nearfar.data import ScaleProtocol
 from nearfar.data.protocol import Background
 from nearfar.errors import InputError
 from nearfar.recognisers import Model, Recogniser, open_recogniser
+from nearfar.recognisers.files import card_beside
 
 __all__ = ["Entrant", "Models", "open_entrants"]
 
@@ -114,7 +115,7 @@ def _listed(models: Models) -> list[tuple[str | None, Model]]:
 
 def _short(name: str) -> str:
     """``NAME@FILE`` without the file's folders."""
-    head, at, file = name.rpartition("@")
+    head, at, file = name.partition("@")
     return f"{head}{at}{Path(file).name}" if at else name
 
 
@@ -124,4 +125,7 @@ def _takes_settings(model: Model) -> bool:
     word = str(model) if isinstance(model, str | Path) else ""
     if word.startswith("hub:") or (word and Path(word).is_dir()):
         return False
-    return "@" in word or Path(word).suffix.lower() != ".safetensors"
+    path = Path(word)
+    if path.suffix.lower() in (".onnx", ".pt2") and card_beside(path).is_file():
+        return False
+    return path.suffix.lower() != ".safetensors" or ("@" in word and not path.is_file())

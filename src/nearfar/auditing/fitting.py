@@ -65,9 +65,9 @@ def check_unchanged(entrant: Entrant, source: str, found: LabelledImages) -> Non
 def is_its_own(entrant: Entrant, spec: DataSpec) -> bool:
     """Whether data are those a checkpoint was trained on: anybody's images are others in another place."""
     trained = entrant.recogniser.checkpoint
-    if trained is None:
+    learnt = None if trained is None else trained.data
+    if learnt is None:
         return False
-    learnt = trained.recipe.data
     if spec.source != learnt.source or not is_own(spec.source):
         return spec.source == learnt.source
     return _place(spec.root) == _place(learnt.root)
@@ -76,7 +76,7 @@ def is_its_own(entrant: Entrant, spec: DataSpec) -> bool:
 def same_images(entrant: Entrant, source: str, found: LabelledImages) -> bool:
     """Whether data in another place are, by their fingerprint, those a checkpoint was trained on."""
     trained = entrant.recogniser.checkpoint
-    if trained is None or not is_own(trained.recipe.data.source):
+    if trained is None or trained.data is None or not is_own(trained.data.source):
         return False
     return bool(trained.record.get("data") == found.fingerprint())
 

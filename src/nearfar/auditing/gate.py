@@ -70,7 +70,12 @@ def read_requirements(
     if isinstance(given, str):
         given = (given,)
     words = [word.strip() for text in given for word in text.split(",")]
-    return tuple(_read(word, models, baseline, scales) for word in words if word)
+    if not all(words):
+        raise InputError(
+            f"a requirement is empty, got {list(given)}; give one such as top1@0.5>=0.80 (a variable that is "
+            f"not set gives none), or leave require out"
+        )
+    return tuple(_read(word, models, baseline, scales) for word in words)
 
 
 def judge(

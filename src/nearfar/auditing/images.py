@@ -129,7 +129,8 @@ def _spec(
     place = None if root is None else Path(root)
     if isinstance(data, DataSpec):
         return data if place is None else dataclasses.replace(data, root=place)
-    learnt = [e.recogniser.checkpoint.recipe.data for e in entrants if e.recogniser.checkpoint]
+    checkpoints = [e.recogniser.checkpoint for e in entrants]
+    learnt = [c.data for c in checkpoints if c is not None and c.data is not None]
     word = str(data)
     if not word:
         if not learnt:

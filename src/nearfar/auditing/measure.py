@@ -299,5 +299,5 @@ def _cost(entrant: Entrant, images: AuditedImages) -> tuple[Cost | None, tuple[s
     place = next((p for p in module.parameters() if p.is_floating_point()), image)
     try:
         return cost_of(module, image.to(place.device, place.dtype)), ()
-    except InputError as cause:
+    except Exception as cause:  # anybody's network may hold what is not counted here
         return None, (f"What {entrant.name} costs could not be counted: {cause}.",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
@@ -112,17 +113,24 @@ def _plainly(message: str) -> str:
 def _words(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     """Shorthands: ``--fast`` for ``--fast=true``, ``--scales 0.5,1`` for ``--scales '[0.5,1]'``.
 
-    A list may be joined to its option: ``--scales=0.5,1``.
+    A list may be joined to its option: ``--scales=0.5,1``; of words too: ``--layers stem*,layer1.*``.
     """
     parameters = inspect.signature(function).parameters.items()
     flags = {f"--{name}" for name, p in parameters if isinstance(p.default, bool)}
     lists = {f"--{name}" for name, p in parameters if isinstance(p.default, tuple)}
+    hints = get_type_hints(function)
+    texts = {name for name in lists if hints.get(name.removeprefix("--")) == tuple[str, ...]}
     words = []
     for before, word, after in zip(["", *arguments], arguments, [*arguments, ""][1:], strict=False):
         if word in flags and after.lower() not in ("true", "false"):
             words.append(f"{word}=true")
         elif before in lists and re.fullmatch(_NUMBERS, word):
             words.append(f"[{word}]")
+        elif before in texts and not word.startswith(("[", "-")):
+            words[-1] = f"{before}={json.dumps(word.split(','))}"
+        elif word.partition("=")[0] in texts and not word.partition("=")[2].startswith("["):
+            option, equals, value = word.partition("=")
+            words.append(f"{option}={json.dumps(value.split(','))}" if equals else word)
         elif word.partition("=")[0] in lists and re.fullmatch(_NUMBERS, word.partition("=")[2]):
             words.append("{}=[{}]".format(*word.split("=")))
         else:

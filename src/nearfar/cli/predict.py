@@ -87,6 +87,8 @@ def run(arguments: list[str]) -> int:
     if out is not None and out.is_dir():
         raise InputError(f"out must be a file, got the folder {out}; name a file in it")
     shown = options["format"] or ("table" if out is None and console.is_terminal else "jsonl")
+    if out is not None:
+        _check_free(out)
     faults = Console(stderr=True)
     # A bar between lines of answers would be in their way.
     beside = shown == "table" or out is not None or not console.is_terminal
@@ -108,6 +110,20 @@ def run(arguments: list[str]) -> int:
     if answers.failed == answers.count:
         return 2
     return 1 if answers.failed else 0
+
+
+def _check_free(out: Path) -> None:
+    """Refuses to write over anything but earlier answers."""
+    if not out.exists():
+        return
+    try:
+        with out.open(encoding="utf-8") as file:
+            first = file.readline()
+        ours = not first or "path" in json.loads(first)
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise InputError(f"{out} exists and holds no answers; choose another file with --out")
 
 
 class _Counted:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -107,6 +108,11 @@ class ScaleData(L.LightningDataModule):
         if self._lesson is not None and split in self._lesson.shares:
             return self._lesson.shares[split].argmax(1)
         return self._labels[self.indices[split]]
+
+    def parts(self, split: str, scale: float, at_once: int) -> Iterator[Tensor]:
+        """:meth:`images` of a split, ``at_once`` at a time: no more of them are held."""
+        for which in torch.split(self.indices[split], at_once):
+            yield self.spec.protocol.render(self._images[which], scale)
 
     def stored(self, split: str) -> LabelledImages:
         """A split's images as the source stores them, all in memory, with their labels."""

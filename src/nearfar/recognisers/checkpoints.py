@@ -19,6 +19,8 @@ def from_checkpoint(path: Path) -> Recogniser:
     """
     found = load_checkpoint(path)
     spec = found.recipe.model
-    names = found.class_names
-    card = Card(spec.name, found.record["in_chans"], found.recipe.data.protocol, len(names), names)
+    # A conversion of weights alone knows how many classes there are, and not what they are called.
+    names = found.class_names if found.record.get("classes_named", True) else None
+    count = len(found.class_names)
+    card = Card(spec.name, found.record["in_chans"], found.recipe.data.protocol, count, names)
     return Recogniser(card, found.model, found.model, spec, found)

@@ -41,7 +41,7 @@ def from_import(
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as cause:
+    except Exception as cause:  # whatever a user's module trips over
         raise InputError(
             f"{word} cannot be imported: {cause}; give package.module:attribute, from the current folder or "
             f"an installed package"
@@ -50,6 +50,8 @@ def from_import(
         sys.path.remove(here)
     if isinstance(found, nn.Module):
         return from_network(found, attribute, figures, size, num_classes)
+    if isinstance(found, type):
+        raise InputError(f"{word} is a class; name an instance of it, or a function that asks one")
     if not callable(found):
         raise InputError(
             f"{word} is a {type(found).__name__}; a network, or a function from images [B, C, H, W] to "

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from nearfar.data import Normalisation, ScaleProtocol
+from nearfar.errors import InputError
 from nearfar.models import input_size
 from nearfar.recognisers.networks import from_network
 from nearfar.recognisers.recogniser import Recogniser
@@ -35,6 +36,11 @@ def from_name(
     """
     mean, std = (figures.mean, figures.std) if figures else ((), ())
     spec = ModelSpec(name, weights=weights, mean=mean, std=std)
+    if weights == "pretrained" and num_classes is not None:
+        raise InputError(
+            f"{name} answers with the classes that it was published with, and another number of them would "
+            f"be a new classifier with random weights, got num_classes={num_classes}; leave it out"
+        )
     with isolate_rng():
         torch.manual_seed(0)
         network = make_network(spec, num_classes)

@@ -77,9 +77,9 @@ def open_recogniser(
     word = str(model)
     if word.startswith(HUB) or is_hub_folder(Path(word)):
         return _settled(from_hub(word), word, mean, std, size, num_classes)
-    path, at, _ = word.rpartition("@")
+    path, at, _ = word.partition("@")
     suffix = Path(word).suffix.lower()
-    if not at and suffix in (".safetensors", ".pt2", ".onnx"):
+    if (not at or Path(word).is_file()) and suffix in (".safetensors", ".pt2", ".onnx"):
         if suffix == ".safetensors":
             return _settled(from_checkpoint(Path(word)), word, mean, std, size, num_classes)
         open_file = from_program if suffix == ".pt2" else from_onnx

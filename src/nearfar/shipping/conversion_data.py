@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -132,6 +133,6 @@ def held_out(images: ScaleData, opened: Recogniser) -> LabelledImages:
     return dataclasses.replace(found, labels=torch.cat(answers), class_names=opened.card.names())
 
 
-def _parts(images: ScaleData, split: str) -> list[Tensor]:
+def _parts(images: ScaleData, split: str) -> Iterator[Tensor]:
     """A split's images at scale 1, some at a time."""
-    return list(torch.split(images.images(split, 1.0), _AT_ONCE))
+    return images.parts(split, 1.0, _AT_ONCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from nearfar.atomic import make_folder, write_atomically
 from nearfar.conversion import Conversion
 from nearfar.data import DataSpec, ScaleData
 from nearfar.errors import InputError
-from nearfar.recognisers import Recogniser
 from nearfar.shipping.conversion_page import page
 from nearfar.shipping.conversion_result import ConvertResult
-from nearfar.shipping.origin import Origin
+from nearfar.shipping.origin import Origin, digest
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, save_checkpoint
 from nearfar.training.folder import WEIGHTS
 from nearfar.version import versions
@@ -38,9 +37,14 @@ def claim(
     origin: Origin,
     images: ScaleData | None,
     fit: FitSpec | None,
-    seed: int,
+    others: Mapping[str, Any],
 ) -> Iterator[Path]:
     """Makes ``out`` this conversion's folder; without one, a folder for the time of the block.
+
+    Args:
+        out: the folder.
+        conversion, origin, images, fit, others: all that decides what comes out, the original's weights
+            included: what is there already is taken up only where all of it is the same.
 
     Raises:
         InputError: ``out`` holds something else than this conversion, finished or interrupted.
@@ -57,7 +61,9 @@ def claim(
             "conversion": dataclasses.asdict(conversion),
             "data": None if images is None else dataclasses.asdict(images.spec),
             "fit": None if fit is None else dataclasses.asdict(fit),
-            "seed": seed,
+            "weights": digest(origin.network),
+            "images": None if images is None else images.fingerprint(),
+            **others,
         }
     )
     marker = out / _MARKER
@@ -86,9 +92,9 @@ def write_conversion(
     folder: Path,
     result: ConvertResult,
     network: nn.Module,
-    opened: Recogniser,
     spec: ModelSpec,
     recipe: Recipe | None,
+    images: ScaleData | None,
 ) -> Path:
     """Writes weights and report.
 
@@ -96,23 +102,18 @@ def write_conversion(
         folder: the conversion's.
         result: what was found.
         network: the converted one, without its normalisation.
-        opened: the original.
         spec: what builds the converted one.
         recipe: of the training after it, or what it would have been; ``None`` where there are no images.
+        images: to train and compare on.
 
     Returns:
         The file of weights.
     """
     card = result.recogniser.card
+    without_data = recipe is None
     if recipe is None:
-        shown = opened.checkpoint.recipe.data if opened.checkpoint else None
-        recipe = Recipe(
-            spec,
-            shown or dataclasses.replace(_NO_DATA, protocol=card.protocol),
-            FitSpec(),
-            0,
-            TrainerSpec(),
-        )
+        shown = dataclasses.replace(_NO_DATA, protocol=card.protocol)
+        recipe = Recipe(spec, shown, FitSpec(), 0, TrainerSpec())
     figures = spec.normalisation()
     report = result.as_dict()
     save_checkpoint(
@@ -122,11 +123,15 @@ def write_conversion(
             "recipe": recipe.as_dict(),
             "in_chans": card.in_chans,
             "class_names": list(card.names()),
+            "classes_named": card.class_names is not None,
+            "without_data": without_data or not result.labelled,
+            "rebuilt": result.rebuilt,
+            "data": None if images is None else images.fingerprint(),
             "normalisation": None if figures is None else dataclasses.asdict(figures),
             "conversion": report,
             **versions(),
         },
     )
     write_atomically(folder / "report.json", json.dumps(report, indent=2) + "\n")
-    write_atomically(folder / "report.md", page(result, opened.name))
+    write_atomically(folder / "report.md", page(result))
     return folder / WEIGHTS

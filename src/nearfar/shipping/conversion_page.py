@@ -27,17 +27,17 @@ def summary(result: ConvertResult) -> list[str]:
             "1 layer stays as it is" if len(some) == 1 else f"{len(some)} layers stay as they are"
         )
         said.append(f"{stay} ({named}): {why}.")
+    if not result.rebuilt:
+        said.append(
+            "The network was given as a module, so the weights do not say what builds it: read them with "
+            "nearfar.load_checkpoint(path, network), where network is converted alike."
+        )
     return [*said, *plan.notes]
 
 
-def page(result: ConvertResult, name: str) -> str:
-    """The report as Markdown.
-
-    Args:
-        result: what was found.
-        name: of the original.
-    """
-    lines = [f"# {name}, converted by {result.plan.conversion.method}", ""]
+def page(result: ConvertResult) -> str:
+    """The report as Markdown."""
+    lines = [f"# {result.recogniser.name}", ""]
     lines += [f"- {sentence}" for sentence in summary(result)]
     if result.audit is None:
         lines += ["", "Nothing was compared: no images were given.", ""]

@@ -26,6 +26,8 @@ class ConvertResult:
         max_loss: how much accuracy at scale 1 might be lost.
         labelled: whether right is what labels say; otherwise it is what the original answers at scale 1.
         path: the weights, where they were written.
+        rebuilt: whether the written weights say what builds their network; where only the caller can, as of
+            an ``nn.Module`` given, they are read by ``load_checkpoint(path, network)``.
     """
 
     recogniser: Recogniser
@@ -34,6 +36,7 @@ class ConvertResult:
     max_loss: float
     labelled: bool
     path: Path | None = None
+    rebuilt: bool = True
 
     @property
     def network(self) -> nn.Module:

@@ -15,7 +15,7 @@ from nearfar.conversion import Conversion, Method, Plan, convert_network
 from nearfar.conversion import recalibrate as new_statistics
 from nearfar.data import DataSpec, Lesson, Normalisation, Normalised, ScaleData
 from nearfar.errors import InputError
-from nearfar.models import Integration, Vote
+from nearfar.models import HierarchicalNet, Integration, Vote
 from nearfar.progress import Progress, Step, silent
 from nearfar.recognisers import Model, Recogniser, open_recogniser
 from nearfar.shipping.conversion_data import UNLABELLED, held_out, images_for, lesson_of
@@ -107,7 +107,7 @@ def convert(
         InputError: a network that cannot be converted that way (the message names the ways that can),
             settings that do not fit, missing data, or an ``out`` that holds something else.
     """
-    _check(recalibrate, finetune, distill, max_loss, check)
+    _check(recalibrate, finetune, fit, distill, max_loss, check)
     opened = open_recogniser(model, mean, std, size, num_classes)
     origin = origin_of(opened)
     conversion = Conversion(
@@ -125,7 +125,8 @@ def convert(
     images = None
     if data is not None:
         images = images_for(data, opened, RANDOM_SCALE if finetune else None, check)
-    with claim(out, conversion, origin, images, fit if finetune else None, seed) as folder:
+    others = {"recalibrate": recalibrate, "distill": distill, "seed": seed}
+    with claim(out, conversion, origin, images, fit if finetune else None, others) as folder:
         alone = finetune and _is_trained_alone(conversion)
         if recalibrate and images is not None and not alone:
             progress(Step("recalibrating", 0, 1))
@@ -134,6 +135,7 @@ def convert(
         if images is not None:
             recipe = Recipe(spec, images.spec, fit, seed, TrainerSpec())
         if finetune and images is not None and recipe is not None:
+            _check_numbers(origin.network)
             lesson = lesson_of(opened, images, distill)
             place = folder / "training"
             if alone:
@@ -144,12 +146,21 @@ def convert(
                     plan = dataclasses.replace(plan, notes=(*plan.notes, _KEPT_STATISTICS))
             else:
                 converted = _taught(converted, lesson, recipe, place, progress)
-        converted.train(origin.network.training)
+        _as_before(converted, origin.network, conversion)
         result = _compared(opened, converted, plan, origin, images, max_loss, progress)
         if out is not None:
-            path = write_conversion(folder, result, converted, opened, spec, recipe)
+            path = write_conversion(folder, result, converted, spec, recipe, images)
             result = dataclasses.replace(result, path=path)
     return result
+
+
+def _check_numbers(network: nn.Module) -> None:
+    wrong = {p.dtype for p in network.parameters()} - {torch.float32}
+    if wrong or any(p.device.type != "cpu" for p in network.parameters()):
+        raise InputError(
+            "fine-tuning starts from float32 weights on the CPU; convert network.float().cpu() and move the "
+            "result back"
+        )
 
 
 def _is_trained_alone(conversion: Conversion) -> bool:
@@ -161,6 +172,16 @@ def _is_trained_alone(conversion: Conversion) -> bool:
     return conversion.method == "pyramid-ensemble" and conversion.vote != "learned"
 
 
+def _as_before(converted: nn.Module, before: nn.Module, conversion: Conversion) -> None:
+    """Every module in the mode that it had; new ones in that of the whole."""
+    converted.train(before.training)
+    inside = converted.net if isinstance(converted, HierarchicalNet) else converted
+    modes = {name: module.training for name, module in before.named_modules()}
+    if conversion.method != "wsms":
+        for name, module in inside.named_modules():
+            module.training = modes.get(name, before.training)
+
+
 def _taught(
     network: nn.Module, lesson: Lesson | None, recipe: Recipe, place: Path, progress: Progress
 ) -> nn.Module:
@@ -170,8 +191,19 @@ def _taught(
 
 
 def _check(
-    recalibrate: bool, finetune: bool, distill: float | None, max_loss: float, check: int
+    recalibrate: bool,
+    finetune: bool,
+    fit: FitSpec,
+    distill: float | None,
+    max_loss: float,
+    check: int,
 ) -> None:
+    if fit != FINETUNE and not finetune:
+        raise InputError("fit says how to train on; give finetune too, or leave it out")
+    if fit.init != "default":
+        raise InputError(
+            f"fit.init={fit.init!r} would draw new weights in place of the trained ones; leave it out"
+        )
     if distill is not None and not (finetune and 0 <= distill <= 1):
         raise InputError(
             f"distill is a share from 0 to 1 and belongs to finetune, got distill={distill} with "
@@ -193,9 +225,20 @@ def _whole(network: nn.Module, figures: Normalisation | None) -> nn.Module:
 
 
 def _batches(images: ScaleData) -> Iterator[Tensor]:
+    """Training images at scale 1 in batches of about one size: all of them count alike."""
+    before = torch.empty(0)
     for part in images.in_order("train"):
-        # What is left over of a part joins the batch before it: a batch of one has no statistics.
-        yield from torch.tensor_split(part, max(1, len(part) // _BATCH))
+        if len(before) and len(part) < _BATCH:  # too few for statistics of their own
+            before = torch.cat([before, part])
+            continue
+        yield from _about_alike(before)
+        before = part
+    yield from _about_alike(before)
+
+
+def _about_alike(images: Tensor) -> Iterator[Tensor]:
+    if len(images):
+        yield from torch.tensor_split(images, max(1, len(images) // _BATCH))
 
 
 def _compared(
@@ -209,7 +252,9 @@ def _compared(
 ) -> ConvertResult:
     whole = _whole(converted, origin.figures)
     labelled = images is not None and images.spec.source != UNLABELLED
-    card = dataclasses.replace(opened.card, name=f"{opened.name}, {plan.conversion.method}")
+    card = dataclasses.replace(
+        opened.card, name=f"{opened.name}, converted by {plan.conversion.method}"
+    )
     if images is not None and labelled:  # weights alone do not say what their classes are called
         card = dataclasses.replace(card, class_names=images.class_names)
     twin = Recogniser(card, whole, whole)
@@ -217,4 +262,4 @@ def _compared(
     if images is not None:
         both = {"original": opened, "converted": twin}
         found = audit(both, held_out(images, opened), scales=SCALES, flips=0, progress=progress)
-    return ConvertResult(twin, plan, found, max_loss, labelled)
+    return ConvertResult(twin, plan, found, max_loss, labelled, rebuilt=origin.rebuilt)

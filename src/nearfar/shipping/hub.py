@@ -18,6 +18,7 @@ from nearfar.recognisers.hub_files import (
     is_hub_folder,
 )
 from nearfar.shipping.model_card import model_card
+from nearfar.training.checkpoint import read_record
 
 __all__ = ["HubRecogniser", "from_pretrained", "push_to_hub", "save_pretrained"]
 
@@ -50,6 +51,14 @@ class HubRecogniser(ModelHubMixin, library_name="nearfar"):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         make_folder(save_directory)
+        there = save_directory / WEIGHTS_NAME
+        if there.exists():
+            try:
+                read_record(there)
+            except InputError as cause:
+                raise InputError(
+                    f"{there} holds weights that are not nearfar's; choose another folder"
+                ) from cause
         write_atomically(save_directory / WEIGHTS_NAME, self.path.read_bytes())
         write_atomically(save_directory / "config.json", self.card.as_json())
 

@@ -39,7 +39,7 @@ def model_card(
         ("parameters", f"{_parameters(checkpoint):,}"),
         ("images", f"{protocol.canvas}×{protocol.canvas}, channels: {record['in_chans']}"),
         ("classes", f"{len(names)}: {_listed(names)}"),
-        ("data", f"`{recipe.data.source}`"),
+        ("data", f"`{checkpoint.data.source}`" if checkpoint.data else "not known"),
         ("scales in training", _scales(checkpoint)),
         *_figures(record),
     ]

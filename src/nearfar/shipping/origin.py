@@ -13,7 +13,7 @@ from nearfar.errors import InputError
 from nearfar.recognisers import Recogniser
 from nearfar.training import ModelSpec
 
-__all__ = ["Origin", "origin_of"]
+__all__ = ["Origin", "digest", "origin_of"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ def origin_of(opened: Recogniser) -> Origin:
         InputError: one that can only be asked, a program, or one that was converted before.
     """
     module = opened.module
-    if module is None or module.__class__.__module__.startswith("torch.fx"):
+    inside = module.network if isinstance(module, Normalised) else module
+    if inside is None or inside.__class__.__module__.startswith("torch.fx"):
         raise InputError(
             f"{opened.name} can be asked but not rebuilt: its layers are not there to be changed; convert "
             f"the network that it was exported from"
         )
+    assert module is not None, "it was looked at"
     network, figures = module, None
     if isinstance(module, Normalised):
         network = module.network
@@ -57,13 +59,14 @@ def origin_of(opened: Recogniser) -> Origin:
     found = opened.checkpoint
     data = None
     if found is not None:
-        spec, data = found.recipe.model, found.recipe.data
-        data = dataclasses.replace(data, normalize="none")
+        spec = found.recipe.model
+        if not found.record.get("without_data"):
+            data = dataclasses.replace(found.recipe.data, normalize="none")
         spec = dataclasses.replace(spec, weights=str(found.path), mean=mean, std=std)
     elif opened.spec is not None:
         spec = dataclasses.replace(opened.spec, mean=mean, std=std)
     else:
-        options = {"state": _digest(network)}
+        options = {"state": digest(network)}
         spec = ModelSpec(type(network).__name__, options, mean=mean, std=std)
     if spec.convert is not None:
         raise InputError(
@@ -73,7 +76,8 @@ def origin_of(opened: Recogniser) -> Origin:
     return Origin(network, figures, spec, opened.spec is not None, data)
 
 
-def _digest(network: nn.Module) -> str:
+def digest(network: nn.Module) -> str:
+    """Tells one network's weights from another's."""
     found = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         found.update(name.encode())

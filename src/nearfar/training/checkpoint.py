@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nearfar.atomic import write_atomically
-from nearfar.data import Normalisation, Normalised
+from nearfar.data import DataSpec, Normalisation, Normalised
 from nearfar.errors import InputError
 from nearfar.training.network import make_network
 from nearfar.training.specs import Recipe
@@ -41,6 +41,11 @@ class Checkpoint:
     model: nn.Module
     recipe: Recipe
     record: dict[str, Any]
+
+    @property
+    def data(self) -> DataSpec | None:
+        """The images that it was trained on; ``None`` where there were none with labels."""
+        return None if self.record.get("without_data") else self.recipe.data
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -112,6 +117,11 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Check
     path = Path(path)
     record = read_record(path)
     recipe = Recipe.from_dict(record["recipe"])
+    if network is None and not record.get("rebuilt", True):
+        raise InputError(
+            f"{path} was converted from a module that only Python builds ({recipe.model.name}); read it with "
+            f"nearfar.load_checkpoint(path, network), where network is converted alike"
+        )
     model = network or make_network(
         recipe.model,
         len(record["class_names"]),

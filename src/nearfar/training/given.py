@@ -43,6 +43,10 @@ class Given:
                 f"a network given as it is trains in one process, got devices={recipe.trainer.devices} and "
                 f"num_nodes={recipe.trainer.num_nodes}; leave them at 1"
             )
+        if self.network is not None and recipe.fit.init != "default":
+            raise InputError(
+                f"fit.init={recipe.fit.init!r} would draw new weights in place of those given; leave it out"
+            )
         if self.lesson is not None and (recipe.fit.mixup or recipe.fit.cutmix):
             raise InputError(
                 f"mixup and cutmix need labels, and a teacher gives shares; got mixup={recipe.fit.mixup} and "

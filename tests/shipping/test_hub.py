@@ -221,3 +221,12 @@ def test_a_file_in_the_way_is_bad_input(checkpoint, tmp_path):
 def test_reading_does_not_need_the_writing_part():
     assert hub_files.HUB == "hub:"
     assert nearfar.from_pretrained is from_pretrained
+
+
+def test_weights_of_somebody_else_s_are_not_written_over(checkpoint, tmp_path):
+    theirs = tmp_path / "theirs" / "model.safetensors"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(InputError, match="holds weights that are not nearfar's"):
+        save_pretrained(checkpoint, theirs.parent)
+    assert theirs.read_bytes() == b"theirs"

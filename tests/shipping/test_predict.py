@@ -311,3 +311,13 @@ def test_nothing_is_said_once_nobody_reads_on(tmp_path):
 
 def test_it_is_a_function_of_the_package():
     assert nearfar.predict is predict
+
+
+def test_only_earlier_answers_are_written_over(command, photos):
+    picture = (photos / "a.png").read_bytes()
+    status, _, err = command("photos", "--out", "photos/a.png")
+    assert status == 2
+    assert "exists and holds no answers" in err
+    assert (photos / "a.png").read_bytes() == picture
+    assert command("photos", "--out", "answers.jsonl")[0] == 0
+    assert command("photos", "--out", "answers.jsonl")[0] == 0

@@ -20,10 +20,10 @@ def claim(out: Path) -> tuple[Path, Path]:
     make_folder(out)
     form, page = out / "audit.json", out / "report.html"
     ours = form.exists() and '"nearfar.audit/' in form.read_text("utf-8", errors="replace")[:4096]
-    if page.exists() and "<title>nearfar" not in page.read_text("utf-8", errors="replace")[:4096]:
-        raise InputError(f"{page} is no report of nearfar's; choose another folder with --out")
     if form.exists() and not ours:
         raise InputError(f"{form} is not an audit of nearfar's; choose another folder with --out")
+    if page.exists() and "<title>nearfar" not in page.read_text("utf-8", errors="replace")[:4096]:
+        raise InputError(f"{page} is not an audit of nearfar's; choose another folder with --out")
     try:
         with tempfile.TemporaryFile(dir=out):
             pass

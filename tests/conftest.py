@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
 import torch
+
+# Several processes share the cores: a thread each is faster than all of them in each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 # A failing case is shown as found: shrinking it may take minutes, and the cases are small anyway.
 hypothesis.settings.register_profile(

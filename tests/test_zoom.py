@@ -87,5 +87,5 @@ def test_gradients_reach_the_image():
 def test_bad_windows():
     with pytest.raises(InputError, match="windows of at least 1 sample, got size=0"):
         zoom(torch.rand(1, 1, 4, 4), (1.0,), 0)
-    with pytest.raises(InputError, match="window must be at least 1 pixel, got 0"):
+    with pytest.raises(InputError, match="window must be a number of pixels, at least 1"):
         HierarchicalNet(nn.Identity(), window=0)

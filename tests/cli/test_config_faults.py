@@ -212,7 +212,8 @@ def test_names_of_data_sets_and_nets_with_other_options(capsys, tmp_path):
     assert main(["train", *line.split(), *options, "--out", str(out)]) == 0
     said = settings(out)
     assert (said["data"]["source"], said["data"]["train"]) == ("digits", 60)
-    assert said["model"] == {"name": "si_cnn_small", "options": {"scales": [0.5, 1]}}
+    model = said["model"]
+    assert (model["name"], model["options"]) == ("si_cnn_small", {"scales": [0.5, 1]})
     assert said["data"]["protocol"]["canvas"] == 28
 
 

@@ -145,8 +145,8 @@ RELU_VS_TANH = Table(
         "momentum 0.9 at a constant rate, no regularisation. Errors are those met in training, an epoch's "
         "mean.",
         "Six times as fast is what Krizhevsky et al. print; ours is 1.1 times at the best rates tried (1.4 "
-        "at the smallest), one seed. Both kinds were still gaining from larger rates, so neither best is found. "
-        "What differs here and favours tanh: first weights scaled to each layer's inputs (theirs: one "
+        "at the smallest), one seed. Both kinds were still gaining from larger rates, so neither best is "
+        "found. What differs here and favours tanh: first weights scaled to each layer's inputs (theirs: one "
         "deviation for all), images normalised channel by channel, and a fifth of the images, so that an "
         "epoch is 79 updates. Which of these matters was not measured.",
     ],

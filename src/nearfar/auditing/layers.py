@@ -16,6 +16,7 @@ from nearfar.auditing.images import AuditedImages
 from nearfar.auditing.invariance import invariance_scores
 from nearfar.auditing.result import LayerScores
 from nearfar.errors import InputError
+from nearfar.recognisers.recogniser import evaluating
 
 __all__ = ["MOST_IMAGES", "check_layers", "layer_scales", "score_layers"]
 
@@ -97,7 +98,7 @@ def score_layers(
     def shown(scale: float) -> Callable[[Tensor], Tensor]:
         return lambda part: entrant.show(part, scale).to(place.device, place.dtype)
 
-    with _evaluating(module), torch.inference_mode():
+    with evaluating(module), torch.inference_mode():
         names, left_out = _usable(module, shown(1.0)(read[:2]), wanted)
     if not names:
         return LayerScores((), (), (), (), left_out, len(which))
@@ -191,7 +192,7 @@ def _errors(
     # What juts out of the canvas at scale 1 is not known there.
     known = min(1.0, protocol.content / protocol.canvas)
     found: dict[str, list[list[Tensor]]] = {name: [[] for _ in scales] for name in names}
-    with _evaluating(module), torch.inference_mode(), _maps(module, names) as maps:
+    with evaluating(module), torch.inference_mode(), _maps(module, names) as maps:
         for part in torch.split(read, _AT_ONCE):
             module(shown(1.0)(part))
             first = dict(maps)
@@ -225,15 +226,3 @@ def _maps(module: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Tens
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    parts = [part for part in module.modules() if part.training]
-    for part in parts:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.training = True

@@ -6,16 +6,13 @@ from functools import partial
 
 from torch import nn
 
-from nearfar.conversion.plan import Change, Left, Plan, chosen
+from nearfar.conversion.plan import PATCHES, Change, Left, Plan, chosen
 from nearfar.conversion.spec import Conversion
 from nearfar.conversion.taking_over import like
 from nearfar.layers import AntialiasedConv2d, AntialiasedMaxPool2d
 from nearfar.layers.antialiased import refused
 
 __all__ = ["plan_antialias"]
-
-
-_PATCHES = "it cuts the image into patches that do not overlap; name it in layers if it is meant"
 
 
 def plan_antialias(network: nn.Module, conversion: Conversion) -> Plan:
@@ -59,7 +56,7 @@ def _why_not(layer: nn.Module, asked_for: bool) -> str:
     if "weight" not in layer._parameters:
         return "its weight is computed from other tensors; remove the weight norm first"
     if layer.kernel_size == layer.stride and layer.kernel_size != (1, 1) and not asked_for:
-        return _PATCHES
+        return PATCHES
     return refused(layer)
 
 

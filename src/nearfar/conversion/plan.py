@@ -11,7 +11,10 @@ from torch import nn
 from nearfar.conversion.spec import Conversion
 from nearfar.errors import InputError
 
-__all__ = ["Change", "Left", "Plan", "chosen", "replaced"]
+__all__ = ["PATCHES", "Change", "Left", "Plan", "chosen", "replaced"]
+
+#: Why convolutions that do not overlap stay, whatever the method.
+PATCHES = "it cuts the image into patches that do not overlap; name it in layers if it is meant"
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,13 @@ from typing import cast
 
 from torch import nn
 
-from nearfar.conversion.plan import Change, Left, Plan, chosen
+from nearfar.conversion.plan import PATCHES, Change, Left, Plan, chosen
 from nearfar.conversion.spec import Conversion
 from nearfar.conversion.taking_over import like
 from nearfar.grid import Padding
 from nearfar.layers import SIConv2d
 
 __all__ = ["plan_si"]
-
-
-_PATCHES = "it cuts the image into patches that do not overlap; name it in layers if it is meant"
 
 
 def plan_si(network: nn.Module, conversion: Conversion) -> Plan:
@@ -57,7 +54,7 @@ def _why_not(conv: nn.Conv2d, asked_for: bool) -> str:
     if conv.kernel_size == (1, 1):
         return "its filters are single points, which look the same at every scale"
     if conv.kernel_size == conv.stride:
-        return _PATCHES
+        return PATCHES
     return ""
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from nearfar.data import Normalisation
+from torch import nn
+
+from nearfar.data import Normalisation, Normalised
 from nearfar.errors import InputError
 from nearfar.recognisers.card import Card
+from nearfar.recognisers.functions import Called
+from nearfar.recognisers.recogniser import Answer, Recogniser, count_answers
 
-__all__ = ["card_beside", "card_of", "given_card"]
+__all__ = ["card_beside", "recogniser_of"]
 
 
 def card_beside(path: Path) -> Path:
@@ -16,7 +21,48 @@ def card_beside(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def card_of(path: Path, carried: str | bytes) -> Card | None:
+def recogniser_of(
+    path: Path,
+    answer: Answer,
+    module: nn.Module | None,
+    shape: Sequence[int | None],
+    carried: str | bytes,
+    figures: Normalisation | None,
+    size: int | None,
+    num_classes: int | None,
+) -> Recogniser:
+    """An exported file as a recogniser, by its card or, without one, by its input's shape.
+
+    Args:
+        path: the file.
+        answer: what runs it.
+        module: the network that does, where there is one.
+        shape: of its input, ``None`` for sizes left open.
+        carried: the card in its metadata; empty if there is none.
+        figures, size, num_classes: what a file without a card does not say of itself.
+
+    Raises:
+        InputError: a card that cannot be read, settings that it has settled, or no size known.
+    """
+    batch = shape[0]
+    card = _card_of(path, carried)
+    if card is not None:
+        _given_card(path, figures, size, num_classes)
+        return Recogniser(card, answer, module, batch=batch)
+    in_chans, side = shape[1] or 3, size or shape[2]
+    if side is None:
+        raise InputError(
+            f"{path} takes images of any size and does not say which it was made for; give size"
+        )
+    if figures is not None:
+        answer = Normalised(Called(answer) if module is None else module, figures)
+        module = None if module is None else answer
+    count = num_classes or count_answers(answer, None, path.name, in_chans, side, batch or 1)
+    made = Card.filling(path.name, in_chans, side, count, any_size=shape[2] is None)
+    return Recogniser(made, answer, module, batch=batch)
+
+
+def _card_of(path: Path, carried: str | bytes) -> Card | None:
     """An exported file's card: the one that it carries, or the one beside it.
 
     Args:
@@ -38,7 +84,7 @@ def card_of(path: Path, carried: str | bytes) -> Card | None:
         raise InputError(f"{beside} is not text: {cause}; export the model again") from cause
 
 
-def given_card(
+def _given_card(
     path: Path, figures: Normalisation | None, size: int | None, num_classes: int | None
 ) -> None:
     """Refuses settings that a file's card has settled.

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearfar.data import Normalisation, Normalised
+from nearfar.data import Normalisation
 from nearfar.errors import InputError
-from nearfar.recognisers.card import Card
-from nearfar.recognisers.files import card_of, given_card
-from nearfar.recognisers.functions import Called
-from nearfar.recognisers.recogniser import Recogniser, count_answers
+from nearfar.recognisers.files import recogniser_of
+from nearfar.recognisers.recogniser import Recogniser
 
 __all__ = ["CARD", "from_onnx"]
 
@@ -57,20 +55,8 @@ def from_onnx(
         said = str(cause).strip().partition("\n")[0]
         raise InputError(f"{path} cannot be run by onnxruntime: {said}; export it again") from cause
     shape, answer = _asked_through(session, path)
-    batch, side_there = shape[0], shape[2]
-    card = card_of(path, session.get_modelmeta().custom_metadata_map.get(CARD, ""))
-    if card is not None:
-        given_card(path, figures, size, num_classes)
-        return Recogniser(card, answer, batch=batch)
-    in_chans, side = shape[1] or 3, size or side_there
-    if side is None:
-        raise InputError(
-            f"{path} takes images of any size and does not say which it was made for; give size"
-        )
-    whole = answer if figures is None else Normalised(Called(answer), figures)
-    count = num_classes or count_answers(whole, None, path.name, in_chans, side, batch or 1)
-    made = Card.filling(path.name, in_chans, side, count, any_size=side_there is None)
-    return Recogniser(made, whole, batch=batch)
+    carried = session.get_modelmeta().custom_metadata_map.get(CARD, "")
+    return recogniser_of(path, answer, None, shape, carried, figures, size, num_classes)
 
 
 def _asked_through(session: Any, path: Path) -> tuple[list[int | None], Any]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.export import ExportedProgram
 
-from nearfar.data import Normalisation, Normalised
+from nearfar.data import Normalisation
 from nearfar.errors import InputError
-from nearfar.recognisers.card import Card
-from nearfar.recognisers.files import card_of, given_card
-from nearfar.recognisers.recogniser import Recogniser, count_answers
+from nearfar.recognisers.files import recogniser_of
+from nearfar.recognisers.recogniser import Recogniser
 
 __all__ = ["CARD", "from_program"]
 
@@ -48,20 +46,7 @@ def from_program(
         ) from cause
     module = program.module()
     shape = _input_shape(program, path)
-    batch = shape[0]
-    card = card_of(path, carried[CARD])
-    if card is not None:
-        given_card(path, figures, size, num_classes)
-        return Recogniser(card, module, module, batch=batch)
-    in_chans, side = shape[1] or 3, size or shape[2]
-    whole: nn.Module = module if figures is None else Normalised(module, figures)
-    if side is None:
-        raise InputError(
-            f"{path} takes images of any size and does not say which it was made for; give size"
-        )
-    count = num_classes or count_answers(whole, None, path.name, in_chans, side, batch or 1)
-    made = Card.filling(path.name, in_chans, side, count, any_size=shape[2] is None)
-    return Recogniser(made, whole, whole, batch=batch)
+    return recogniser_of(path, module, module, shape, carried[CARD], figures, size, num_classes)
 
 
 def _input_shape(program: ExportedProgram, path: Path) -> list[int | None]:

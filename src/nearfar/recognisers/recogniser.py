@@ -13,7 +13,7 @@ from nearfar.errors import InputError
 from nearfar.recognisers.card import Card
 from nearfar.training import Checkpoint, ModelSpec
 
-__all__ = ["Answer", "Recogniser", "count_answers"]
+__all__ = ["Answer", "Recogniser", "count_answers", "evaluating"]
 
 Answer = Callable[[Tensor], Tensor]
 """``[B, C, H, W]``, values from 0 to 1 → ``[B, K]`` logits."""
@@ -99,7 +99,7 @@ def _asked(answer: Answer, module: nn.Module | None, name: str, images: Tensor) 
     device, dtype = _place(module)
     given = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
     try:
-        with torch.inference_mode(), _evaluating(module):
+        with torch.inference_mode(), evaluating(module):
             answers = answer(given)
     except InputError:
         raise
@@ -127,7 +127,7 @@ def _place(module: nn.Module | None) -> tuple[torch.device, torch.dtype]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module | None) -> Iterator[None]:
+def evaluating(module: nn.Module | None) -> Iterator[None]:
     """A network in eval mode for the time of the block, every part as it was afterwards."""
     parts = [] if module is None else [part for part in module.modules() if part.training]
     for part in parts:

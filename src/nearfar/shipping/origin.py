@@ -60,8 +60,8 @@ def origin_of(opened: Recogniser) -> Origin:
     data = None
     if found is not None:
         spec = found.recipe.model
-        if not found.record.get("without_data"):
-            data = dataclasses.replace(found.recipe.data, normalize="none")
+        if found.data is not None:
+            data = dataclasses.replace(found.data, normalize="none")
         spec = dataclasses.replace(spec, weights=str(found.path), mean=mean, std=std)
     elif opened.spec is not None:
         spec = dataclasses.replace(opened.spec, mean=mean, std=std)

@@ -2,8 +2,8 @@
 
 A ResNet-20 that somebody else trained on CIFAR-10 (``pretrained/resnet20-cifar10-12fca82f.th`` below
 ``$NEARFAR_DATA``), converted in each way with ``nearfar convert … --recalibrate --finetune`` on 5,000
-training images, two at a time on one thread each (576 to 678 seconds on 2026-11-21); and the honest rival: the
-same training of the plain network, with the same augmentation and no conversion. That is the very network
+training images, two at a time on one thread each (576 to 678 seconds on 2026-11-21); and the honest rival:
+the same training of the plain network, with the same augmentation and no conversion. That is the very network
 which the pyramid ensemble puts over its scales, so it is not trained again. All are audited on the same test
 images. Writes results/conversion.json and docs/conversion.png. ``--short`` is a smoke run that writes
 nothing.

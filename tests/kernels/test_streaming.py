@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
+from functools import partial
 
 import naive
 import pytest
@@ -289,14 +290,24 @@ def test_half_precision(dtype):
     )
 
 
-def test_the_layout_of_the_input_is_that_of_the_output():
-    x = torch.randn(2, 1, 8, 8)
-    layer, plain = SIConv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
-    assert layer(x).stride() == plain(x).stride()
-    assert layer(x).view(2, -1).shape == (2, 256)
-    last = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
-    wide, wide_plain = SIConv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
-    assert wide(last).stride() == wide_plain(last).stride()
+@pytest.mark.parametrize("operator", [SIConv2d, partial(PyramidConv2d, levels=2)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("images_last", [False, True])
+@pytest.mark.parametrize("weights_last", [False, True])
+def test_the_layout_of_the_output_is_that_of_a_convolution(
+    operator, channels, images_last, weights_last
+):
+    x = torch.randn(2, channels, 8, 8)
+    layers = [operator(channels, 4, 3, padding=1), nn.Conv2d(channels, 4, 3, padding=1)]
+    if images_last and channels > 1:
+        x = x.to(memory_format=torch.channels_last)
+    for layer in layers:
+        if weights_last:
+            layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
+    ours, plain = (layer(x) for layer in layers)
+    assert ours.stride() == plain.stride()
+    if not (images_last or weights_last):
+        assert ours.view(2, -1).shape == (2, 256)
 
 
 def test_function_transforms():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nearfar.kernels.layout import is_channels_last
 from nearfar.kernels.plan import Level, Plan
 from nearfar.kernels.room import Room
 from nearfar.kernels.sharing import each_share
@@ -38,13 +39,13 @@ def side_by_side(
     """The answers of all scales, level-major, without bias; see :func:`nearfar.functional.pyramid_conv2d`.
 
     Args:
-        x: ``[B, C_in, H, W]``, any layout; the result has the same.
+        x: ``[B, C_in, H, W]``, any layout; the result is laid out as a convolution's is.
         weight: ``[C, C_in / groups, k_h, k_w]``.
         plan: geometry; every scale by its level.
         engine: what restores maps.
         again: the same as a differentiable composition, for second derivatives.
     """
-    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    last = is_channels_last(x, weight)
     here = x.contiguous(memory_format=torch.channels_last)
     out: Tensor = _SideBySide.apply(here, weight.contiguous(), plan, engine, again)
     return out if last else out.contiguous()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nearfar.kernels.layout import is_channels_last
 from nearfar.kernels.plan import Job, Level, Plan
 from nearfar.kernels.room import Room
 from nearfar.kernels.sharing import each_share
@@ -56,12 +57,9 @@ def si_max(
         again: the same maximum without bias as a differentiable composition, for second derivatives.
         return_winner: whether anybody asks for the winner; otherwise it is None.
     """
-    layout = torch.channels_last
-    # As a convolution does: either argument decides. Plainly contiguous is told apart first, since
-    # maps of one channel are both.
-    last = any(not t.is_contiguous() and t.is_contiguous(memory_format=layout) for t in (x, weight))
+    last = is_channels_last(x, weight)
     # The weight is not brought to channels-last: torch's fallback for small inputs refuses that.
-    here, kernel = x.contiguous(memory_format=layout), weight.contiguous()
+    here, kernel = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
     out: Tensor
     rank: Tensor | None
     if return_winner or (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):

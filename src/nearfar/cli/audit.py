@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from nearfar.auditing import Audit, AuditResult, audit
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
+from nearfar.cli.wording import in_words
 
 EXAMPLES = """\
   nearfar audit runs/digits_si/weights.safetensors
@@ -24,31 +24,17 @@ EXAMPLES = """\
   nearfar audit resnet20_cifar@resnet20.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --data cifar10
 """
 
+_COMMAND = in_words(audit, models=Sequence[str], data=str, root=Path | None, out=Path | None)
+
 
 def run(arguments: list[str]) -> int:
     """Parses, runs, shows; returns 1 where a requirement is not met."""
-    options = parse_call(_in_words(), _one_list(arguments), EXAMPLES, positional=True)
+    options = parse_call(_COMMAND, _one_list(arguments), EXAMPLES, positional=True)
     with shown_progress() as progress:
         found = audit(**options, progress=progress)
     _show(found)
     _next(options, found)
     return 0 if found.passed else 1
-
-
-def _in_words() -> Callable[..., Audit]:
-    """:func:`audit` with the types that words on a command line can have."""
-    words = types.FunctionType(
-        audit.__code__, audit.__globals__, audit.__name__, audit.__defaults__
-    )
-    words.__doc__ = audit.__doc__
-    words.__annotations__ = {
-        **audit.__annotations__,
-        "models": Sequence[str],
-        "data": str,
-        "root": Path | None,
-        "out": Path | None,
-    }
-    return words
 
 
 def _one_list(arguments: Sequence[str]) -> list[str]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import shlex
-import types
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.table import Table
 
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
+from nearfar.cli.wording import in_words
 from nearfar.shipping import ConvertResult
 from nearfar.shipping import convert as convert_model
 from nearfar.shipping.conversion_page import summary, verdict
@@ -25,10 +22,20 @@ EXAMPLES = """\
       --std 0.229,0.224,0.225 --data cifar10 --data.train 5000 --finetune --out runs/near_and_far
 """
 
+_COMMAND = in_words(
+    convert_model,
+    {
+        "what :func:`nearfar.recognisers.open_recogniser` takes and is a network: a": "a",
+        "`` or the ``nn.Module`` itself": "``",
+    },
+    model=str,
+    out=Path,
+)
+
 
 def run(arguments: list[str]) -> int:
     """Parses, runs, shows; 1 where the result is not accepted."""
-    options = parse_call(_in_words(), arguments, EXAMPLES, positional=True)
+    options = parse_call(_COMMAND, arguments, EXAMPLES, positional=True)
     with shown_progress() as progress:
         result = convert_model(**options, progress=progress)
     for sentence in summary(result):
@@ -45,22 +52,6 @@ def run(arguments: list[str]) -> int:
         following = f"network = nearfar.load_checkpoint({str(result.path)!r}, network).model"
     console.print(f"\nNext:\n  {following}", highlight=False, soft_wrap=True)
     return 1 if result.accepted is False else 0
-
-
-def _in_words() -> Callable[..., ConvertResult]:
-    """:func:`nearfar.convert` with the types that words on a command line can have."""
-    given = convert_model
-    words = types.FunctionType(
-        given.__code__, given.__globals__, given.__name__, given.__defaults__, given.__closure__
-    )
-    words.__kwdefaults__ = given.__kwdefaults__
-    words.__doc__ = (inspect.getdoc(given) or "").replace(
-        "what :func:`nearfar.recognisers.open_recogniser` takes and is a network: a", "a"
-    )
-    words.__doc__ = re.sub(r":(?:func|class):`(?:nearfar\.)?([^`]*)`", r"\1", words.__doc__)
-    words.__doc__ = words.__doc__.replace("`` or the ``nn.Module`` itself", "``")
-    words.__annotations__ = {**given.__annotations__, "model": str, "out": Path}
-    return words
 
 
 def _table(result: ConvertResult) -> Table:

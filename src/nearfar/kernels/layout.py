@@ -16,6 +16,4 @@ def is_channels_last(x: Tensor, weight: Tensor) -> bool:
     """
     layout = torch.channels_last
     # Plainly contiguous is told apart first, since maps of one channel are both.
-    return any(
-        not t.is_contiguous() and t.is_contiguous(memory_format=layout) for t in (x, weight)
-    )
+    return any(not t.is_contiguous() and t.is_contiguous(memory_format=layout) for t in (x, weight))

@@ -14,6 +14,7 @@ from nearfar.errors import InputError
 from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
 from nearfar.models import (
     FCN,
+    Committee,
     HierarchicalNet,
     WSMSNet,
     create_model,
@@ -59,6 +60,7 @@ _LATER = {
 }
 
 __all__ = [
+    "Committee",
     "DataSpec",
     "FCN",
     "FitSpec",

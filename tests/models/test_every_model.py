@@ -13,7 +13,7 @@ from timm.data import resolve_data_config
 from torch import nn
 
 import nearfar
-from nearfar.models import HierarchicalNet, WSMSNet, create_model, list_models
+from nearfar.models import Committee, HierarchicalNet, WSMSNet, create_model, list_models
 from nearfar.training.checkpoint import save_checkpoint
 
 NAMES = list_models()
@@ -30,8 +30,8 @@ BOTH = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in DEEP)]
 
 
 def test_the_registry_holds_the_papers_networks():
-    assert len(NAMES) == len(set(NAMES)) == 64
-    assert len(QUICK) == 31
+    assert len(NAMES) == len(set(NAMES)) == 65
+    assert len(QUICK) == 32
     asked = {
         *("mlp_mnist", "lenet1989", "lenet5", "googlenet", "zfnet", "zfnet_wide"),
         *("alexnet_two_tower", "si_alexnet_two_tower", "pyramid_resnet20_cifar"),
@@ -142,17 +142,17 @@ def test_what_timm_s_users_expect(name):
     assert cfg["architecture"] == f"nearfar_{name}"
     assert resolve_data_config({}, model=model)["input_size"] == cfg["input_size"]
     if name != "wsms_over":  # whose first convolution is its backbone's
-        first = cfg["first_conv"] if isinstance(cfg["first_conv"], str) else cfg["first_conv"][0]
-        weight = model.get_submodule(first).weight
+        weight = model.get_submodule(several(cfg["first_conv"])[0]).weight
         assert weight.shape[1] in (cfg["input_size"][0], math.prod(cfg["input_size"]))
-    assert model.get_submodule(cfg["classifier"]) is model.get_classifier()
-    assert model.get_classifier().out_features == model.num_classes == cfg["num_classes"]
+    classifiers = several(model.get_classifier())
+    assert tuple(map(model.get_submodule, several(cfg["classifier"]))) == classifiers
+    assert {c.out_features for c in classifiers} == {model.num_classes} == {cfg["num_classes"]}
     with torch.no_grad():
         logits = model(x)
         features = model.forward_features(x)
         assert torch.equal(model.forward_head(features), logits)
         flat = model.forward_head(features, pre_logits=True)
-        if not isinstance(model, HierarchicalNet):
+        if not isinstance(model, HierarchicalNet | Committee):
             assert flat.shape == (2, model.head_hidden_size)
             torch.testing.assert_close(model.get_classifier()(flat), logits)
         model.reset_classifier(0)
@@ -162,8 +162,13 @@ def test_what_timm_s_users_expect(name):
         assert model.num_classes == 4
 
 
+def several(one_or_more):
+    return one_or_more if isinstance(one_or_more, tuple) else (one_or_more,)
+
+
 def has_stages(name):
-    return not name.startswith(("hierarchical_cnn", "hierarchical_resnet", "mlp", "zoom"))
+    whole = ("committee", "hierarchical_cnn", "hierarchical_resnet", "mlp", "zoom")
+    return not name.startswith(whole)
 
 
 @pytest.mark.parametrize("name", [name for name in QUICK if has_stages(name)])

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from nearfar.errors import InputError
+from nearfar.models.committee import Committee
 from nearfar.models.heads import DenseHead
 from nearfar.models.hierarchical import HierarchicalNet, Vote
 from nearfar.models.initialisation import reset_he
@@ -15,7 +16,7 @@ from nearfar.models.registry import register
 from nearfar.models.staged import StagedNet
 from nearfar.scale_sets import ScaleSet
 
-__all__ = ["DigitCNN", "cnn_digit", "zoom_digit"]
+__all__ = ["DigitCNN", "cnn_digit", "committee_zoom_digit", "zoom_digit"]
 
 
 class DigitCNN(StagedNet):
@@ -107,3 +108,15 @@ def zoom_digit(
 ) -> HierarchicalNet:
     """The plain net, built for a window of 24 pixels, that looks at the image's middle at four scales."""
     return HierarchicalNet(DigitCNN(img_size=window, **kwargs), scales, vote, window)
+
+
+@register(
+    (1, 28, 28),
+    first_conv=tuple(f"members.{m}.net.stages.0.0" for m in range(3)),
+    classifier=tuple(f"members.{m}.net.head.fc" for m in range(3)),
+)
+def committee_zoom_digit(members: int = 3, **kwargs: Any) -> Committee:
+    """Three of the zooming nets, that answer together."""
+    if members < 1:
+        raise InputError(f"members must be at least 1, got {members}")
+    return Committee(zoom_digit(**kwargs) for _ in range(members))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
+from torch import Tensor, nn
 
 from nearfar.conversion import convert_network
 from nearfar.models import create_model, load_weights, read_weights
@@ -63,7 +63,12 @@ def _sizes_in(spec: ModelSpec, file: Path) -> tuple[int | None, int | None]:
     cfg = getattr(network, "pretrained_cfg", None) or {}
     named = cfg if isinstance(cfg, dict) else cfg.to_dict()
     state = read_weights(network, file)
-    ends = [state.get(f"{named.get(key)}.weight") for key in ("classifier", "first_conv")]
+    ends = [_weight(state, named.get(key)) for key in ("classifier", "first_conv")]
     classes = None if ends[0] is None else int(ends[0].shape[0])
     channels = None if ends[1] is None or ends[1].dim() != 4 else int(ends[1].shape[1])
     return classes, channels
+
+
+def _weight(state: dict[str, Tensor], names: str | tuple[str, ...] | None) -> Tensor | None:
+    """The weight of a layer; of several alike, such as those of towers, the first's."""
+    return state.get(f"{names if isinstance(names, str | None) else names[0]}.weight")

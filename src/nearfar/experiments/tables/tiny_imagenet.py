@@ -35,7 +35,7 @@ def _runs(fast: bool) -> list[Run]:
             split="official",
             normalize="standard",
         )
-        fit = FitSpec(epochs=1 if fast else 6, batch_size=64, lr=0.002)
+        fit = FitSpec(epochs=1 if fast else 5, batch_size=64, lr=0.002)
         recipe = Recipe(model, data.explicit(), fit, 0, TrainerSpec())
         runs.append(Run(row, recipe, run_folder("tiny-imagenet", row, 0)))
     return runs

@@ -144,6 +144,13 @@ def test_timing_takes_turns():
         time_batches({}, torch.zeros(1, 1, 2, 2), rounds=0)
 
 
+@pytest.mark.parametrize("learning", [False, True])
+def test_timing_of_training_takes_the_gradients_too(learning):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    time_batches({"net": net}, torch.ones(2, 1, 2, 2), rounds=1, learning=learning)
+    assert (net[1].weight.grad is not None) == learning
+
+
 def test_winner_maps_follow_size_and_ignore_empty_background():
     layer = SIConv2d(1, 1, 9, padding=4, scales=(0.5, 1.0, 2.0))
     at = torch.arange(9.0) - 4

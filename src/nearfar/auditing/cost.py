@@ -47,6 +47,7 @@ def time_batches(
     models: Mapping[str, Callable[[Tensor], Tensor]],
     batch: Tensor | Mapping[str, Tensor],
     rounds: int = 7,
+    learning: bool = False,
 ) -> dict[str, float]:
     """Seconds that each net takes for a batch: the median of several rounds, taken in turns.
 
@@ -57,6 +58,8 @@ def time_batches(
         models: nets by name, or whatever else answers a batch.
         batch: ``[B, C, H, W]``, or one for each.
         rounds: how often each is timed, after one run to warm up.
+        learning: time a training step without its update, answers and gradients; nets answer
+            ``[B, K]`` and are left in the mode they are in.
 
     Raises:
         InputError: no round.
@@ -70,11 +73,13 @@ def time_batches(
         for name in models
     }
     taken: dict[str, list[float]] = {name: [] for name in models}
-    with torch.inference_mode():
+    with torch.inference_mode(not learning):
         for done in range(rounds + 1):
             for name, model in models.items():
                 start = time.perf_counter()
-                model(given[name])
+                answer = model(given[name])
+                if learning:
+                    answer.logsumexp(1).mean().backward()  # type: ignore[no-untyped-call]
                 if done:
                     taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from nearfar.auditing import audit, time_batches
@@ -12,6 +13,7 @@ from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.experiments.tables.errors import split_error
 from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table, run_folder
+from nearfar.models import create_model
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -45,12 +47,16 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     curve = audit(trained.path, scales=(1.0,), flips=0, progress=progress).only.curve
     data = ScaleData(trained.recipe.data)
     batch = data.images("train", 1.0, first=_TIMED)
-    seconds = time_batches({run.row: trained.model}, batch)[run.row]
+    # In turn with the baseline, since only such times can be compared; fresh weights are as quick.
+    nets = {name: create_model(spec.name).train() for name, spec in _NETS.items()}
+    for net in nets.values():
+        net.to(memory_format=torch.channels_last)
+    seconds = time_batches(nets, batch, learning=True)
     return {
         "error": 100 * (1 - curve.accuracy(1.0)),
         "train_error": split_error(trained, data, "train"),
         "epochs_to_best": trained.record["best_epoch"],
-        "batch_ms": 1000 * seconds,
+        "step": seconds[run.row] / seconds["baseline"],
     }
 
 
@@ -94,21 +100,24 @@ TINY_IMAGENET = Table(
         _VALIDATION,
         _TRAINING,
         Column("epochs_to_best", "epochs to best", 0),
-        Column("batch_ms", "ms a batch of 64, forward", 0),
+        Column("step", "training step of 64, baseline = 1", 2),
     ],
     runs=_runs,
     measure=_measure,
+    version=2,
     picture=_picture,
     paper={
         "baseline": {
             "error": Printed(77),
             "train_error": Printed(32),
             "epochs_to_best": Printed(9),
+            "step": Printed(1),
         },
         "pyramid": {
             "error": Printed(76),
             "train_error": Printed(36),
             "epochs_to_best": Printed(3),
+            "step": Printed(25 / 26),
         },
     },
     remarks=[
@@ -116,8 +125,13 @@ TINY_IMAGENET = Table(
         "paper's, which has 200 classes of 500. Compare the two rows.",
         "The official validation images are the test here; the best epoch is chosen on 2,000 of the training "
         "images. The paper's widths and depth are not in its text; ours: docs/networks.md.",
-        "The paper's step times for a batch of 64 (training, its GPU): baseline 26 ms, pyramid 25 ms, as its "
-        "text orders them.",
+        "A training step here is a batch of 64 answered and its gradients, without the update: both nets in "
+        "turn, the median of seven. The paper's, on its GPU, take 26 ms (baseline) and 25 ms (pyramid), as "
+        "its text orders them.",
+        "In the paper the pyramid's validation errors are a point below the baseline's with training errors "
+        "four points above: it overfits less. After our 5 epochs neither net overfits (validation errors 4 "
+        "to 6 points above training errors; the paper's baseline: 45), and the pyramid, with fewer filters a "
+        "scale, is behind in both. Whether it comes out ahead with a longer training was not measured.",
         "200 classes: `recipes/cnn_tiny.yaml`, `recipes/pyramid_tiny.yaml`; step 2 of the paper: "
         "`recipes/scale_tiny.yaml`.",
     ],

@@ -89,6 +89,9 @@ CIFAR = Table(
         "Not the paper's experiment but its comparison at a depth and budget for 2 CPU cores: 20 layers, "
         "10,000 training images, 4 epochs (SGD with momentum 0.9, one cycle with peak 0.1, crops and "
         "flips). Compare rows with each other, not with the paper's errors.",
+        "The rows differ by less than their seeds do: after so short a training no order of plain, MS and "
+        "WSMS can be read from the errors at full size, and none of them holds at other sizes. The paper's "
+        "differences, up to 0.9 points between nets of 6 to 7 % errors, need its budget.",
         "With a `cifar10-jpeg` folder the images are lossy copies, on which nets have about ten points more "
         "errors than on the lossless set.",
         "In full: `recipes/resnet110_cifar.yaml`, `ms_resnet110_cifar.yaml`, `wsms_resnet110_cifar.yaml`, "

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nearfar.auditing.invariance import invariance_scores
 from nearfar.auditing.plots import COLOURS
-from nearfar.data import load_source
+from nearfar.data import Normalised, load_source
 from nearfar.experiments.tables.mnist_scale import twin_runs
 from nearfar.experiments.tables.table import Column, Row, Run, Table
 from nearfar.progress import Progress
@@ -38,13 +38,15 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     images = digits.images[chosen]
     protocol = spec.protocol
     shown = [partial(protocol.render, scale=s) for s in (1.0, *_SCALES)]
+    # The net that normalises its images itself has the trained one inside.
+    outer = "network." if isinstance(trained.model, Normalised) else ""
     found: dict[str, float] = {}
     for neurons in ("units", "channels"):
         scores = invariance_scores(
             trained.model,
             images,
             shown,
-            list(_LAYERS),
+            [f"{outer}{layer}" for layer in _LAYERS],
             neurons=neurons,
             progress=progress,
         )

@@ -10,18 +10,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_table
+import torch
 
+from nearfar.data import Normalisation, Normalised
+from nearfar.data.sources import LabelledImages
 from nearfar.errors import InputError
 from nearfar.experiments import reproduce as module
 from nearfar.experiments import running
 from nearfar.experiments.reproduce import reproduce
 from nearfar.experiments.running import run_all
-from nearfar.experiments.tables import TABLES
+from nearfar.experiments.tables import TABLES, invariance
 from nearfar.experiments.tables.relu_vs_tanh import epochs_until, training_errors
 from nearfar.experiments.tables.table import Column, Measured, Printed, Row
+from nearfar.models import create_model
 from nearfar.progress import silent
 from nearfar.training import FitSpec
 
@@ -267,6 +272,27 @@ def test_training_errors_come_from_the_run_s_own_log(tmp_path):
     file = tmp_path / "metrics.csv"
     file.write_text("epoch,train/accuracy,validation/loss\n0,0.25,\n0,,1.5\n1,0.75,\n")
     assert training_errors(file) == [75.0, 25.0]
+
+
+def test_the_invariance_table_measures_nets_that_normalise_their_images(monkeypatch):
+    table = TABLES["invariance"]
+    run = table.runs(True)[0]
+    run = dataclasses.replace(
+        run,
+        recipe=dataclasses.replace(run.recipe, data=dataclasses.replace(run.recipe.data, test=100)),
+    )
+    torch.manual_seed(0)
+    images = torch.randint(256, (100, 1, 28, 28), dtype=torch.uint8)
+    digits = LabelledImages(images, torch.zeros(100, dtype=torch.long), ("0",), test_from=0)
+    monkeypatch.setattr(invariance, "load_source", lambda *_: digits)
+    net = create_model("cnn_mnist_scale").eval()
+    alike = Normalised(net, Normalisation((0.0,), (1.0,)))
+    found, bare = (
+        table.measure(run, SimpleNamespace(recipe=run.recipe, model=model), silent)
+        for model in (alike, net)
+    )
+    assert found == bare
+    assert set(found) == {column.key for column in table.columns}
 
 
 @pytest.mark.parametrize("name", list(TABLES))

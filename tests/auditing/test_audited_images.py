@@ -63,6 +63,37 @@ def test_a_folder_s_test_part_or_all_of_it(tmp_path):
     assert audit(recogniser(by_colour), spec, flips=0).only.curve.answers.shape[1] == 5
 
 
+def test_images_that_cannot_be_read_are_said_listed_and_at_most_a_share(tmp_path):
+    root = folder(tmp_path / "whole", {"a": 6, "b": 6, "c": 6})
+    (root / "b" / "cut.png").write_bytes((root / "b" / "0.png").read_bytes()[:40])
+    out = tmp_path / "out"
+    with pytest.raises(
+        InputError,
+        match=r"1 of 19 images .* or raise max_skipped=0.01 .* listed in .*out/skipped.csv",
+    ):
+        audit(recogniser(by_colour), root, flips=0, out=out)
+    assert not (out / "audit.json").exists()
+    found = audit(recogniser(by_colour), root, flips=0, max_skipped=0.06, out=out).only
+    assert found.curve.labels.bincount().tolist() == [6, 6, 6]
+    assert found.notes[1].startswith(
+        f"Of 19 files, one cannot be read and is left out (the first: {root / 'b' / 'cut.png'}, "
+    )
+    assert (out / "skipped.csv").read_text().splitlines()[1].startswith(str(root / "b" / "cut.png"))
+    (root / "b" / "cut.png").unlink()
+    found = audit(recogniser(by_colour), root, flips=0, out=out).only
+    assert not any("cannot be read" in note for note in found.notes)
+    assert not (out / "skipped.csv").exists()
+
+
+def test_a_share_of_unreadable_images_is_for_folders_alone():
+    with pytest.raises(
+        InputError, match=r"the images themselves were given, got .* max_skipped=0.1"
+    ):
+        audit(recogniser(by_colour), coloured(6), max_skipped=0.1)
+    with pytest.raises(InputError, match=r"max_skipped=0.1; leave them out \(they are for folders"):
+        audit(recogniser(by_colour, 10, in_chans=1), "digits", max_skipped=0.1)
+
+
 def test_photographs_are_laid_on_by_the_side_each_protocol_says(tmp_path):
     root = folder(tmp_path / "whole", {"a": 6, "b": 6, "c": 6}, sides=(20,))
     seen = {}

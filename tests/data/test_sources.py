@@ -244,7 +244,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     assert "deep.png (its pixel format I;16 is not one of 8 bits a channel)" in said
     assert "empty2.png" in said
     assert "empty3.png" not in said
-    assert "; and 2 more; repair or remove them, or allow more than data.max_skipped=0.01" in said
+    assert "; and 2 more; repair or remove them, or raise max_skipped=0.01" in said
 
 
 def test_more_than_fits_into_memory_is_refused_before_reading(tmp_path, monkeypatch):

@@ -212,6 +212,23 @@ def test_other_classes_are_refused():
         convert(net, "si", size=28, data=DATA, out=None)
 
 
+def test_images_that_cannot_be_read_are_listed(tmp_path):
+    photos = tmp_path / "photos"
+    for name, colour in {"a": (200, 0, 0), "b": (0, 200, 0)}.items():
+        (photos / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (16, 16), colour).save(photos / name / f"{i}.png")
+    (photos / "a" / "empty.png").write_bytes(b"")
+    network = create_model("cnn_small", num_classes=2, in_chans=3).eval()
+    given = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 16, "out": tmp_path / "out"}
+    with pytest.raises(InputError, match=r"1 of 41 images .* raise max_skipped=0.01"):
+        convert(network, "antialias", data=DataSpec("folder", photos), **given)
+    convert(network, "antialias", data=DataSpec("folder", photos, max_skipped=0.05), **given)
+    listed = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
+    assert listed[0] == "path,reason"
+    assert listed[1].startswith(str(photos / "a" / "empty.png"))
+
+
 def test_a_folder_of_something_else_is_left_alone(plain, tmp_path):
     (tmp_path / "thesis.tex").write_text("chapter")
     with pytest.raises(InputError, match="not empty and holds no conversion"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from torch import Tensor
 from nearfar.auditing.entrants import Entrant
 from nearfar.auditing.fitting import check_fit, check_unchanged, is_its_own, same_images
 from nearfar.data import DataSpec, LabelledImages, list_sources, load_source
+from nearfar.data.skipped import Skipped
 from nearfar.data.sources import is_own
 from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
@@ -39,6 +40,7 @@ class AuditedImages:
         stored: the source by the side that protocols lay images on by: anybody's images are stored on
             squares, laid on by that side.
         notes: which images these are, in sentences.
+        skipped: files that were left out because they cannot be read: (path, why).
     """
 
     source: str
@@ -47,6 +49,7 @@ class AuditedImages:
     which: Tensor
     stored: Mapping[Side, LabelledImages]
     notes: tuple[str, ...]
+    skipped: Skipped = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,6 +79,7 @@ def choose_images(
     entrants: Sequence[Entrant],
     scales: Iterable[float],
     count: int = 0,
+    max_skipped: float | None = None,
 ) -> AuditedImages:
     """Finds the images of an audit.
 
@@ -85,6 +89,8 @@ def choose_images(
         entrants: who is to be shown them.
         scales: at which scales; anybody's images are stored so large that all can be shown.
         count: how many, all classes in proportion; 0 takes all.
+        max_skipped: which share of anybody's images may be left out because they cannot be read; default:
+            what ``data`` say, or 0.01.
 
     Returns:
         Of data that a checkpoint was trained on, the test images that its training put aside (of several
@@ -96,11 +102,16 @@ def choose_images(
             images asked for than there are.
     """
     if isinstance(data, LabelledImages):
-        if root is not None:
-            raise InputError(f"the images themselves were given, got root={root} too; leave it out")
+        if root is not None or max_skipped is not None:
+            raise InputError(
+                f"the images themselves were given, got root={root} and max_skipped={max_skipped} too; leave "
+                f"them out"
+            )
         spec, stored = None, dict.fromkeys((e.protocol.side for e in entrants), data)
     else:
         spec = _spec(data, root, entrants)
+        if max_skipped is not None:
+            spec = dataclasses.replace(spec, max_skipped=max_skipped)
         stored = _load(spec, entrants, tuple(scales))
     found = next(iter(stored.values()))
     source = "given images" if spec is None else spec.source
@@ -120,7 +131,22 @@ def choose_images(
         note = f"{len(which):,} test images of {source}, as the data's specification parts them."
     else:
         which, note = _untouched(source, found, count)
-    return AuditedImages(source, found.class_names, found.labels[which], which, stored, (note,))
+    notes = (note, *_left_out(found))
+    labels = found.labels[which]
+    return AuditedImages(
+        source, found.class_names, labels, which, stored, notes, tuple(found.skipped)
+    )
+
+
+def _left_out(found: LabelledImages) -> Iterator[str]:
+    skipped, all_of_them = len(found.skipped), len(found.labels) + len(found.skipped)
+    if skipped:
+        path, why = found.skipped[0]
+        which = "one" if skipped == 1 else f"{skipped:,}"
+        yield (
+            f"Of {all_of_them:,} files, {which} cannot be read and {'is' if skipped == 1 else 'are'} left "
+            f"out (the first: {path}, {why})."
+        )
 
 
 def _spec(

@@ -27,6 +27,7 @@ from nearfar.auditing.report import render_audit
 from nearfar.auditing.result import Audit, AuditResult, Flips, LayerScores
 from nearfar.auditing.writing import claim
 from nearfar.data.protocol import Background
+from nearfar.data.skipped import listing_skipped
 from nearfar.data.splits import stratified_order
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
@@ -55,6 +56,7 @@ def audit(
     size: int | None = None,
     num_classes: int | None = None,
     background: Background | None = None,
+    max_skipped: float | None = None,
     out: Path | str | None = None,
     batch_size: int = 128,
     progress: Progress = silent,
@@ -93,7 +95,10 @@ def audit(
         num_classes: how many answers a model has, where it does not say.
         background: black, grey or edge: what content does not cover; default: as the model was trained, or
             black.
-        out: folder for audit.json and report.html; default: write nothing.
+        max_skipped: which share of a folder's or stream's images may be left out because they cannot be
+            read, from 0 to below 1; default: as ``data`` say, or 0.01.
+        out: folder for audit.json and report.html, and skipped.csv where images are left out; default: write
+            nothing.
         batch_size: images at a time; it does not change the answers.
         progress: called after each batch.
 
@@ -121,7 +126,11 @@ def audit(
     check_layers(entrants, layers)
     classes = {entrant.name: entrant.recogniser.card.num_classes for entrant in entrants}
     asked = read_requirements(require, classes, base, wanted)
-    chosen = choose_images(data, root, entrants, wanted, images)
+
+    def choose() -> AuditedImages:
+        return choose_images(data, root, entrants, wanted, images, max_skipped)
+
+    chosen = choose() if out is None else listing_skipped(choose, Path(out))
     work = _Work(progress, entrants, chosen, wanted, flips, layers)
     curves = work.ask(batch_size)
     seconds, memory, batch = _timed(entrants, chosen, batch_size)

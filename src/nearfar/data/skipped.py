@@ -11,7 +11,14 @@ from typing import TypeVar
 from nearfar.atomic import write_atomically
 from nearfar.errors import InputError
 
-__all__ = ["SKIPPED", "Skipped", "UnreadableFilesError", "listing_skipped", "refuse_too_many"]
+__all__ = [
+    "SKIPPED",
+    "Skipped",
+    "UnreadableFilesError",
+    "list_skipped",
+    "listing_skipped",
+    "refuse_too_many",
+]
 
 #: Name of the list in a run's folder.
 SKIPPED = "skipped.csv"
@@ -52,7 +59,7 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], count: int, share: float
     more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
     mend = "repair or remove them"
     if share:
-        mend += f", or allow more than data.max_skipped={share:g} of the images"
+        mend += f", or raise max_skipped={share:g} (of train and convert: data.max_skipped)"
     raise UnreadableFilesError(
         f"{len(skipped)} of {count} images cannot be read: {named}{more}; {mend}", tuple(skipped)
     )
@@ -73,12 +80,16 @@ def listing_skipped(load: Callable[[], _Loaded], folder: Path) -> _Loaded:
     except UnreadableFilesError as fault:
         _write(folder / SKIPPED, fault.skipped)
         raise InputError(f"{fault}; all are listed in {folder / SKIPPED}") from fault
-    left_out: Skipped = getattr(loaded, "skipped", ())
-    if left_out:
-        _write(folder / SKIPPED, left_out)
+    list_skipped(getattr(loaded, "skipped", ()), folder)
+    return loaded
+
+
+def list_skipped(skipped: Skipped, folder: Path) -> None:
+    """Lists in ``skipped.csv`` which files were left out; where none was, an older list goes."""
+    if skipped:
+        _write(folder / SKIPPED, skipped)
     else:
         (folder / SKIPPED).unlink(missing_ok=True)
-    return loaded
 
 
 def _write(file: Path, skipped: Skipped) -> None:

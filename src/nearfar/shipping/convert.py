@@ -14,6 +14,7 @@ from nearfar.auditing import Audit, audit
 from nearfar.conversion import Conversion, Method, Plan, convert_network
 from nearfar.conversion import recalibrate as new_statistics
 from nearfar.data import DataSpec, Lesson, Normalisation, Normalised, ScaleData
+from nearfar.data.skipped import list_skipped
 from nearfar.errors import InputError
 from nearfar.models import HierarchicalNet, Integration, Vote
 from nearfar.progress import Progress, Step, silent
@@ -74,10 +75,10 @@ def convert(
     is, unless its vote is learnt, and put over the pyramid afterwards. With ``data``, the original and
     the result are then compared at eight scales on images that were kept out of all of this.
 
-    The folder ``out`` gets ``weights.safetensors``, ``report.md``, ``report.json``, and with ``finetune``
-    the training's own folder ``training/``. A result that is worse than the original at scale 1 by more
-    than ``max_loss`` is written, but is not ``accepted``: the command line says so and ends with exit
-    status 1.
+    The folder ``out`` gets ``weights.safetensors``, ``report.md``, ``report.json``, with ``finetune`` the
+    training's own folder ``training/``, and where images cannot be read their list ``skipped.csv``. A
+    result that is worse than the original at scale 1 by more than ``max_loss`` is written, but is not
+    ``accepted``: the command line says so and ends with exit status 1.
 
     Args:
         model: what :func:`nearfar.recognisers.open_recogniser` takes and is a network: a checkpoint, a
@@ -127,6 +128,8 @@ def convert(
         images = images_for(data, opened, RANDOM_SCALE if finetune else None, check)
     others = {"recalibrate": recalibrate, "distill": distill, "seed": seed}
     with claim(out, conversion, origin, images, fit if finetune else None, others) as folder:
+        if images is not None:
+            list_skipped(images.skipped, folder)
         alone = finetune and _is_trained_alone(conversion)
         if recalibrate and images is not None and not alone:
             progress(Step("recalibrating", 0, 1))

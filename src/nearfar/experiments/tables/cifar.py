@@ -67,7 +67,7 @@ def _picture(rows: Sequence[Row]) -> Figure:
         rows,
         _ERROR,
         "test errors (%) on 10,000 images",
-        "CIFAR-10 (JPEG copy), ResNet-20: a dot is a seed",
+        "CIFAR-10, ResNet-20: a dot is a seed",
     )
 
 

@@ -101,7 +101,7 @@ INVARIANCE = Table(
         "copies at 0.3, 0.4 … 1.2 times their size, the share that fires it too, over the share of all "
         "images that does; mean of the best fifth of a layer's neurons.",
         "The nets are those of `nearfar reproduce mnist-scale`.",
-        "As in the paper, the SI net is ahead at every layer. At the two SI layers it is so on every fold; at "
-        "layer 3, which is fully connected, on five of six, and by less than one standard deviation on average.",
+        "As in the paper, the SI net is ahead at every layer. At the two SI layers it is so on every fold; "
+        "at layer 3, which is fully connected, on five of six, and by less than one standard deviation.",
     ],
 )

@@ -9,7 +9,9 @@ import pytest
 import torch
 from pictures import folder, noise
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol, load_source
+from nearfar.data import DataSpec, ScaleData, ScaleProtocol, load_source, module
+from nearfar.data.augmentation import Colours
+from nearfar.data.splits import stratified_order
 from nearfar.errors import InputError
 
 PROTOCOL = ScaleProtocol(canvas=12, content=12, train_scales=(0.5, 1.0), test_scales=(1.0,))
@@ -297,3 +299,24 @@ def test_classes_without_a_training_image(shards):
         InputError, match=r"emu: a class that has no training image; .*classes\.txt"
     ):
         load_source("stream_wds", shards, 12)
+
+
+def test_figures_of_a_long_stream_are_taken_of_a_sample(tmp_path, monkeypatch):
+    root = folder(tmp_path / "images", 60)
+    given = {"train": 40, "validation": 10, "test": 10, "normalize": "standard", "colour": 0.1}
+    stream = ScaleData(DataSpec("stream_folder", root, PROTOCOL, **given))
+    memory = ScaleData(DataSpec("folder", root, PROTOCOL, **given))
+    assert stream.normalisation() == memory.normalisation()
+
+    monkeypatch.setattr(module, "_SAMPLED", 16)
+    whole = memory.normalisation()
+    sampled = stream.normalisation()
+    assert memory.normalisation() == whole != sampled
+    shown = torch.cat(list(stream.in_order("train")))
+    labels = stream.labels("train")
+    # As many of each class as in all: which ones, a test of stratified_order says.
+    which = stratified_order(labels)[:16]
+    assert labels[which].bincount().tolist() == [8, 8]
+    assert sampled.mean == pytest.approx(shown[which].double().mean((0, 2, 3)).tolist(), rel=1e-6)
+    assert stream.colours() != memory.colours()
+    assert stream.colours() == Colours.of([shown[which.sort().values]])

@@ -67,7 +67,7 @@ def test_recipe_trains(name, tmp_path, monkeypatch):
     if source != "mnist_scale":
         given += ["--data.split", "seed"]
     counts = (64, 32, 32)
-    if source == "folder":
+    if source == "stream_folder":
         counts = (8, 4, 4)
         for label in ("cat", "dog"):
             (tmp_path / "images" / label).mkdir(parents=True)

@@ -18,10 +18,13 @@ from nearfar.data.normalise import Normalisation
 from nearfar.data.shown import EpochBatches, ShownImages
 from nearfar.data.sources import LabelledImages, load_source
 from nearfar.data.spec import DataSpec
-from nearfar.data.splits import split_indices
+from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
 
 __all__ = ["ScaleData"]
+
+#: Of how many training images of a stream figures are taken.
+_SAMPLED = 10_000
 
 
 class ScaleData(L.LightningDataModule):
@@ -130,15 +133,19 @@ class ScaleData(L.LightningDataModule):
     def normalisation(self) -> Normalisation | None:
         """What the spec's ``normalize`` asks a net for; ``None`` where it asks for nothing.
 
+        Measured on the training images; on 10,000 of a stream's, the classes in proportion.
+
         Raises:
             InputError: a channel in which all training images are alike.
         """
         if self.spec.normalize == "none":
             return None
-        return Normalisation.of(self.in_order("train"))
+        return Normalisation.of(self._sample())
 
     def colours(self) -> Colours | None:
         """Along what the spec's ``colour`` moves colours; ``None`` where it moves none.
+
+        Measured on the training images; on 10,000 of a stream's, the classes in proportion.
 
         Raises:
             InputError: the images do not have 3 channels.
@@ -146,7 +153,7 @@ class ScaleData(L.LightningDataModule):
         if not self.spec.colour:
             return None
         if self._colours is None:
-            self._colours = Colours.of(self.in_order("train"))
+            self._colours = Colours.of(self._sample())
         return self._colours
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
@@ -173,6 +180,14 @@ class ScaleData(L.LightningDataModule):
         images = self.batch_size * batches
         start = batch // batches * images
         return min(images, len(self.indices["train"]) - start)
+
+    def _sample(self) -> Iterator[Tensor]:
+        """Training images that figures are taken of, not augmented, some at a time."""
+        labels = self.labels("train")
+        # Every run, and every process of it, would decode a whole stream once before it begins.
+        if isinstance(self._images, Tensor) or len(labels) <= _SAMPLED:
+            return self.in_order("train")
+        return self._shown("train").in_order(stratified_order(labels)[:_SAMPLED].sort().values)
 
     def _augmentation(self) -> Augmentation:
         spec = self.spec

@@ -170,6 +170,7 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
             shown[here] = self._frame.render(self._images[self._which[at[here]]], scale)
         return shown
 
-    def in_order(self) -> Iterator[Tensor]:
-        """All images, some at a time, not augmented."""
-        return (self.plain(at) for at in torch.split(torch.arange(len(self)), _AT_ONCE))
+    def in_order(self, which: Tensor | None = None) -> Iterator[Tensor]:
+        """All images, or those of some indices, some at a time, not augmented."""
+        which = torch.arange(len(self)) if which is None else which
+        return (self.plain(at) for at in torch.split(which, _AT_ONCE))

@@ -67,9 +67,11 @@ def test_images_that_cannot_be_read_are_said_listed_and_at_most_a_share(tmp_path
     root = folder(tmp_path / "whole", {"a": 6, "b": 6, "c": 6})
     (root / "b" / "cut.png").write_bytes((root / "b" / "0.png").read_bytes()[:40])
     out = tmp_path / "out"
+    out.mkdir()
+    (out / "skipped.csv").write_text("a training run's\n")
     with pytest.raises(
         InputError,
-        match=r"1 of 19 images .* or raise max_skipped=0.01 .* listed in .*out/skipped.csv",
+        match=r"1 of 19 images .* or raise max_skipped=0.01 .* listed in .*out/audit-skipped.csv",
     ):
         audit(recogniser(by_colour), root, flips=0, out=out)
     assert not (out / "audit.json").exists()
@@ -78,11 +80,17 @@ def test_images_that_cannot_be_read_are_said_listed_and_at_most_a_share(tmp_path
     assert found.notes[1].startswith(
         f"Of 19 files, one cannot be read and is left out (the first: {root / 'b' / 'cut.png'}, "
     )
-    assert (out / "skipped.csv").read_text().splitlines()[1].startswith(str(root / "b" / "cut.png"))
+    assert (
+        (out / "audit-skipped.csv")
+        .read_text()
+        .splitlines()[1]
+        .startswith(str(root / "b" / "cut.png"))
+    )
     (root / "b" / "cut.png").unlink()
     found = audit(recogniser(by_colour), root, flips=0, out=out).only
     assert not any("cannot be read" in note for note in found.notes)
-    assert not (out / "skipped.csv").exists()
+    assert not (out / "audit-skipped.csv").exists()
+    assert (out / "skipped.csv").read_text() == "a training run's\n"
 
 
 def test_a_share_of_unreadable_images_is_for_folders_alone():

@@ -221,12 +221,35 @@ def test_images_that_cannot_be_read_are_listed(tmp_path):
     (photos / "a" / "empty.png").write_bytes(b"")
     network = create_model("cnn_small", num_classes=2, in_chans=3).eval()
     given = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 16, "out": tmp_path / "out"}
-    with pytest.raises(InputError, match=r"1 of 41 images .* raise max_skipped=0.01"):
+    with pytest.raises(
+        InputError, match=r"1 of 41 images .* raise max_skipped=0.01 .* listed in .*out"
+    ):
         convert(network, "antialias", data=DataSpec("folder", photos), **given)
-    convert(network, "antialias", data=DataSpec("folder", photos, max_skipped=0.05), **given)
     listed = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
     assert listed[0] == "path,reason"
     assert listed[1].startswith(str(photos / "a" / "empty.png"))
+    convert(network, "antialias", data=DataSpec("folder", photos, max_skipped=0.05), **given)
+    assert (tmp_path / "out" / "skipped.csv").read_text().splitlines() == listed
+    assert (
+        "Of 41 files, one cannot be read and is left out"
+        in (tmp_path / "out" / "report.md").read_text()
+    )
+
+
+def test_the_list_of_another_folder_s_owner_stays(tmp_path):
+    out, photos = tmp_path / "out", tmp_path / "photos"
+    out.mkdir()
+    for name in ("skipped.csv", "config.yaml"):
+        (out / name).write_text("theirs\n")
+    for name in ("a", "b"):
+        (photos / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(photos / name / "0.png")
+    (photos / "a" / "empty.png").write_bytes(b"")
+    network = create_model("cnn_small", num_classes=2, in_chans=3).eval()
+    given = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 16, "out": out}
+    with pytest.raises(InputError, match="1 of 3 images cannot be read"):
+        convert(network, "antialias", data=DataSpec("folder", photos), **given)
+    assert (out / "skipped.csv").read_text() == "theirs\n"
 
 
 def test_a_folder_of_something_else_is_left_alone(plain, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from torch import Tensor
 from nearfar.auditing.entrants import Entrant
 from nearfar.auditing.fitting import check_fit, check_unchanged, is_its_own, same_images
 from nearfar.data import DataSpec, LabelledImages, list_sources, load_source
-from nearfar.data.skipped import Skipped
+from nearfar.data.skipped import Skipped, say_skipped
 from nearfar.data.sources import is_own
 from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
@@ -131,22 +131,16 @@ def choose_images(
         note = f"{len(which):,} test images of {source}, as the data's specification parts them."
     else:
         which, note = _untouched(source, found, count)
-    notes = (note, *_left_out(found))
-    labels = found.labels[which]
+    left_out = say_skipped(found.skipped, len(found.labels))
     return AuditedImages(
-        source, found.class_names, labels, which, stored, notes, tuple(found.skipped)
+        source,
+        found.class_names,
+        found.labels[which],
+        which,
+        stored,
+        (note, left_out) if left_out else (note,),
+        found.skipped,
     )
-
-
-def _left_out(found: LabelledImages) -> Iterator[str]:
-    skipped, all_of_them = len(found.skipped), len(found.labels) + len(found.skipped)
-    if skipped:
-        path, why = found.skipped[0]
-        which = "one" if skipped == 1 else f"{skipped:,}"
-        yield (
-            f"Of {all_of_them:,} files, {which} cannot be read and {'is' if skipped == 1 else 'are'} left "
-            f"out (the first: {path}, {why})."
-        )
 
 
 def _spec(

@@ -25,7 +25,7 @@ from nearfar.auditing.memory import peak_memory
 from nearfar.auditing.notes import shown_notes
 from nearfar.auditing.report import render_audit
 from nearfar.auditing.result import Audit, AuditResult, Flips, LayerScores
-from nearfar.auditing.writing import claim
+from nearfar.auditing.writing import SKIPPED, claim
 from nearfar.data.protocol import Background
 from nearfar.data.skipped import listing_skipped
 from nearfar.data.splits import stratified_order
@@ -97,8 +97,8 @@ def audit(
             black.
         max_skipped: which share of a folder's or stream's images may be left out because they cannot be
             read, from 0 to below 1; default: as ``data`` say, or 0.01.
-        out: folder for audit.json and report.html, and skipped.csv where images are left out; default: write
-            nothing.
+        out: folder for audit.json and report.html, and audit-skipped.csv where images are left out; default:
+            write nothing.
         batch_size: images at a time; it does not change the answers.
         progress: called after each batch.
 
@@ -130,7 +130,7 @@ def audit(
     def choose() -> AuditedImages:
         return choose_images(data, root, entrants, wanted, images, max_skipped)
 
-    chosen = choose() if out is None else listing_skipped(choose, Path(out))
+    chosen = choose() if out is None else listing_skipped(choose, Path(out) / SKIPPED)
     work = _Work(progress, entrants, chosen, wanted, flips, layers)
     curves = work.ask(batch_size)
     seconds, memory, batch = _timed(entrants, chosen, batch_size)

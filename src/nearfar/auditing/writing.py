@@ -8,7 +8,10 @@ from pathlib import Path
 from nearfar.atomic import make_folder
 from nearfar.errors import InputError
 
-__all__ = ["claim"]
+__all__ = ["SKIPPED", "claim"]
+
+#: Name of the list of images left out: a training run's list may lie in the same folder.
+SKIPPED = "audit-skipped.csv"
 
 
 def claim(out: Path) -> tuple[Path, Path]:

@@ -18,6 +18,7 @@ __all__ = [
     "list_skipped",
     "listing_skipped",
     "refuse_too_many",
+    "say_skipped",
 ]
 
 #: Name of the list in a run's folder.
@@ -65,12 +66,30 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], count: int, share: float
     )
 
 
-def listing_skipped(load: Callable[[], _Loaded], folder: Path) -> _Loaded:
-    """Loads a data set and lists in ``skipped.csv`` which files were left out, or are too many.
+def say_skipped(skipped: Skipped, kept: int) -> str:
+    """A sentence on what was left out; empty where nothing was.
+
+    Args:
+        skipped: which files.
+        kept: how many others there are.
+    """
+    if not skipped:
+        return ""
+    path, why = skipped[0]
+    which = (
+        "one cannot be read and is"
+        if len(skipped) == 1
+        else f"{len(skipped):,} cannot be read and are"
+    )
+    return f"Of {kept + len(skipped):,} files, {which} left out (the first: {path}, {why})."
+
+
+def listing_skipped(load: Callable[[], _Loaded], file: Path) -> _Loaded:
+    """Loads a data set and lists in a CSV file which files were left out, or are too many.
 
     Args:
         load: gives something with ``skipped``, such as :class:`nearfar.data.ScaleData`.
-        folder: the run's. The list is there only where there is something to list: an older one goes.
+        file: the list. It is there only where there is something to list: an older one goes.
 
     Raises:
         InputError: as ``load`` does; of too many files, it names the list.
@@ -78,21 +97,17 @@ def listing_skipped(load: Callable[[], _Loaded], folder: Path) -> _Loaded:
     try:
         loaded = load()
     except UnreadableFilesError as fault:
-        _write(folder / SKIPPED, fault.skipped)
-        raise InputError(f"{fault}; all are listed in {folder / SKIPPED}") from fault
-    list_skipped(getattr(loaded, "skipped", ()), folder)
+        list_skipped(fault.skipped, file)
+        raise InputError(f"{fault}; all are listed in {file}") from fault
+    list_skipped(getattr(loaded, "skipped", ()), file)
     return loaded
 
 
-def list_skipped(skipped: Skipped, folder: Path) -> None:
-    """Lists in ``skipped.csv`` which files were left out; where none was, an older list goes."""
-    if skipped:
-        _write(folder / SKIPPED, skipped)
-    else:
-        (folder / SKIPPED).unlink(missing_ok=True)
-
-
-def _write(file: Path, skipped: Skipped) -> None:
+def list_skipped(skipped: Skipped, file: Path) -> None:
+    """Lists in a CSV file which files were left out; where none was, an older list goes."""
+    if not skipped:
+        file.unlink(missing_ok=True)
+        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason"))

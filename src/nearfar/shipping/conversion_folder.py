@@ -15,6 +15,7 @@ from torch import nn
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.conversion import Conversion
 from nearfar.data import DataSpec, ScaleData
+from nearfar.data.skipped import SKIPPED
 from nearfar.errors import InputError
 from nearfar.shipping.conversion_page import page
 from nearfar.shipping.conversion_result import ConvertResult
@@ -23,7 +24,7 @@ from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, save_check
 from nearfar.training.folder import WEIGHTS
 from nearfar.version import versions
 
-__all__ = ["claim", "write_conversion"]
+__all__ = ["claim", "is_free", "write_conversion"]
 
 _MARKER = "conversion.json"
 #: Stands in the record of a network that was converted without images.
@@ -67,13 +68,18 @@ def claim(
         }
     )
     marker = out / _MARKER
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and _read(marker) != settings:
+    if not is_free(out) and _read(marker) != settings:
         raise InputError(
             f"{out} is not empty and holds no conversion of these settings; choose another folder with --out"
         )
     make_folder(out)
     write_atomically(marker, json.dumps(settings, indent=2) + "\n")
     yield out
+
+
+def is_free(out: Path) -> bool:
+    """Whether a folder is not there yet, or holds nothing but a list of what could not be read."""
+    return not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= {SKIPPED})
 
 
 def _read(marker: Path) -> Any:

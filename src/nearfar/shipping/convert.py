@@ -14,13 +14,13 @@ from nearfar.auditing import Audit, audit
 from nearfar.conversion import Conversion, Method, Plan, convert_network
 from nearfar.conversion import recalibrate as new_statistics
 from nearfar.data import DataSpec, Lesson, Normalisation, Normalised, ScaleData
-from nearfar.data.skipped import list_skipped
+from nearfar.data.skipped import SKIPPED, list_skipped, listing_skipped, say_skipped
 from nearfar.errors import InputError
 from nearfar.models import HierarchicalNet, Integration, Vote
 from nearfar.progress import Progress, Step, silent
 from nearfar.recognisers import Model, Recogniser, open_recogniser
 from nearfar.shipping.conversion_data import UNLABELLED, held_out, images_for, lesson_of
-from nearfar.shipping.conversion_folder import claim, write_conversion
+from nearfar.shipping.conversion_folder import claim, is_free, write_conversion
 from nearfar.shipping.conversion_result import ConvertResult
 from nearfar.shipping.origin import Origin, origin_of
 from nearfar.training import FitSpec, Given, Recipe, TrainerSpec, train_given
@@ -125,11 +125,11 @@ def convert(
         )
     images = None
     if data is not None:
-        images = images_for(data, opened, RANDOM_SCALE if finetune else None, check)
+        images = _images(data, opened, RANDOM_SCALE if finetune else None, check, out)
     others = {"recalibrate": recalibrate, "distill": distill, "seed": seed}
     with claim(out, conversion, origin, images, fit if finetune else None, others) as folder:
         if images is not None:
-            list_skipped(images.skipped, folder)
+            list_skipped(images.skipped, folder / SKIPPED)
         alone = finetune and _is_trained_alone(conversion)
         if recalibrate and images is not None and not alone:
             progress(Step("recalibrating", 0, 1))
@@ -149,12 +149,31 @@ def convert(
                     plan = dataclasses.replace(plan, notes=(*plan.notes, _KEPT_STATISTICS))
             else:
                 converted = _taught(converted, lesson, recipe, place, progress)
+        if images is not None and images.skipped:
+            left_out = say_skipped(images.skipped, images.fingerprint()["images"])
+            plan = dataclasses.replace(plan, notes=(*plan.notes, left_out))
         _as_before(converted, origin.network, conversion)
         result = _compared(opened, converted, plan, origin, images, max_loss, progress)
         if out is not None:
             path = write_conversion(folder, result, converted, spec, recipe, images)
             result = dataclasses.replace(result, path=path)
     return result
+
+
+def _images(
+    data: DataSpec,
+    opened: Recogniser,
+    random_scale: tuple[float, float] | None,
+    check: int,
+    out: Path | str | None,
+) -> ScaleData:
+    def load() -> ScaleData:
+        return images_for(data, opened, random_scale, check)
+
+    # What is in another folder stays as it is until the settings are found to be its own.
+    if out is None or not is_free(Path(out)):
+        return load()
+    return listing_skipped(load, Path(out) / SKIPPED)
 
 
 def _check_numbers(network: nn.Module) -> None:

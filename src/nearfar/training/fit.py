@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from nearfar.data import DataSpec, Normalised, ScaleData
-from nearfar.data.skipped import listing_skipped
+from nearfar.data.skipped import SKIPPED, listing_skipped
 from nearfar.errors import InputError
 from nearfar.progress import Progress, silent
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record, save_checkpoint
@@ -185,7 +185,7 @@ def _train(
             images.learn_from(given.lesson)
         return images
 
-    images = load() if place.rank else listing_skipped(load, out)
+    images = load() if place.rank else listing_skipped(load, out / SKIPPED)
     _check_batches(images, place)
     network = given.copy() or _network(recipe, images)
     draw_weights(network, recipe.fit.init)

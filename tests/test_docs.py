@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+from types import ModuleType
 
 import pytest
+
+ROOMS = ["nearfar"] + [
+    f"nearfar.{room}"
+    for room in (
+        *("auditing", "conversion", "counting", "data", "experiments", "layers"),
+        *("models", "recognisers", "shipping", "training"),
+    )
+]
 
 
 def test_the_table_of_why_is_the_committed_one(pytestconfig):
@@ -89,6 +99,9 @@ def test_the_page_of_tables_is_what_was_reproduced(pytestconfig):
         found = json.loads((place / "results.json").read_text())
         assert found["schema"] == "nearfar.table/1"
         assert not found["smoke_run"]
+        runs = table.runs(False)
+        assert {row["name"] for row in found["rows"]} <= {run.row for run in runs}
+        assert found["runs_left"] == len(runs) - sum(len(row["runs"]) for row in found["rows"])
         quoted = (place / "table.md").read_text()
         for row in found["rows"]:
             assert {"name", "mean", "std", "runs", "paper", "parameters"} <= row.keys()
@@ -97,3 +110,26 @@ def test_the_page_of_tables_is_what_was_reproduced(pytestconfig):
             assert row["mean"] == pytest.approx(sum(values) / len(values))
             digits = table.columns[0].digits
             assert f"| {row['name']} | {row['mean']:.{digits}f}" in quoted
+
+
+def test_the_scale_sets_that_the_docs_quote_are_the_measured_ones(pytestconfig):
+    found = json.loads((pytestconfig.rootpath / "results/scale_sets.json").read_text())["mean"]
+    said = (pytestconfig.rootpath / "docs/operators.md").read_text().replace("\n", " ")
+    quoted = dict(re.findall(r"(octave|six) ((?:\d+, ){4}\d+)", said))
+    assert quoted == {
+        name: ", ".join(f"{100 * means[s]:.0f}" for s in ("0.5", "0.75", "1.0", "1.5", "2.0"))
+        for name, means in found.items()
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_reference_has_every_public_name(room, pytestconfig):
+    page = (pytestconfig.rootpath / "docs/api.md").read_text()
+    shown = set()
+    for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE):
+        module = importlib.import_module(name)
+        shown |= {id(getattr(module, word)) for word in getattr(module, "__all__", [])}
+    house = importlib.import_module(room)
+    public = {word: getattr(house, word) for word in house.__all__ if not word.startswith("_")}
+    things = {word: thing for word, thing in public.items() if not isinstance(thing, ModuleType)}
+    assert [word for word, thing in things.items() if id(thing) not in shown] == []

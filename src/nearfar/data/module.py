@@ -57,6 +57,7 @@ class ScaleData(L.LightningDataModule):
         )
         self.class_names = data.class_names
         self.skipped = data.skipped
+        self.edition = data.edition
         self._begin = (0, 0)
         self._lesson: Lesson | None = None
         self._colours: Colours | None = None

@@ -51,13 +51,14 @@ class DataSpec:
         random_scale: bounds of a factor, such as ``[0.5, 2]``: each epoch shows each training image at
             its scale times a factor of its own, drawn log-uniformly.
         colour: standard deviation of the amounts by which each epoch moves each training image's
-            colours along their principal components over the training images (A. Krizhevsky et al.
-            2012: 0.1); the components stand in the checkpoint's record. 0: none.
+            colours along their principal components over the training images (of a stream: 10,000 of
+            them) (A. Krizhevsky et al. 2012: 0.1); the components stand in the checkpoint's record. 0: none.
         normalize: ``standard`` gives the net images of mean 0 and standard deviation 1 in every
-            channel, over the training images as they are shown (without augmentation). The figures
+            channel, over the training images as they are shown (without augmentation; of a stream,
+            over 10,000 of them). The figures
             stand in the checkpoint's record, and the checkpoint's net applies them itself.
-        size: with ``folder``, ``stream_…`` and ``hfds/…``, and only there: side in pixels at which images
-            are stored; default the largest at which the protocol shows one.
+        size: with ``folder``, ``unlabelled``, ``stream_…`` and ``hfds/…``, and only there: side in
+            pixels at which images are stored; default the largest at which the protocol shows one.
         max_skipped: with the same: which share of the images may be left out because they cannot be
             read; ``skipped.csv`` in the run's folder lists them. Default 0.01.
         workers: processes that read and render training and validation images; 0 does it in a thread.

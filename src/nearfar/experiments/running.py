@@ -136,6 +136,7 @@ def _one(table: Table, run: Run, work: Path, tell: Callable[[float, str], None])
     made = {
         "recipe": trained.recipe.as_dict(),
         "measure": table.version,
+        "images": trained.record.get("edition", ""),
         "machine": machine(),
         "date": today(),
         "versions": versions(),

@@ -56,7 +56,9 @@ def _provenance(rows: Sequence[Row]) -> dict[str, str]:
     runs = [run.made for row in rows for run in row.runs]
     used = {", ".join(f"{k} {v}" for k, v in made["versions"].items()) for made in runs}
     dates = sorted({made["date"] for made in runs})
+    editions = sorted({made["images"] for made in runs if made.get("images")})
     return {
+        "images": "; ".join(editions),
         "machine": "; ".join(sorted({made["machine"] for made in runs})),
         "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         "versions": "; ".join(sorted(used)),
@@ -116,9 +118,10 @@ def as_markdown(table: Table, rows: Sequence[Row], made: Making) -> str:
     lines += [f"- {remark}" for remark in table.remarks]
     seeds = sorted({run.seed for row in rows for run in row.runs})
     made_with = _provenance(rows)
+    images = f"images: `{made_with['images']}`; " if made_with["images"] else ""
     lines += [
         "",
-        f"`{made.command}`; seeds {', '.join(map(str, seeds))}; {made_with['machine']}; "
+        f"`{made.command}`; {images}seeds {', '.join(map(str, seeds))}; {made_with['machine']}; "
         f"{made_with['versions']}; {made_with['date']}. Every run's figures and the recipes: "
         f"`results.json`.",
         "",

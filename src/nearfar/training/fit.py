@@ -217,6 +217,7 @@ def _train(
             "class_names": list(images.class_names),
             "normalisation": None if figures is None else dataclasses.asdict(figures),
             "colours": None if (c := images.colours()) is None else dataclasses.asdict(c),
+            "edition": images.edition,
             "data": {k: v for k, v in images.fingerprint().items() if k != "lesson"},
             **versions(),
             "best_epoch": kept.epoch + 1,

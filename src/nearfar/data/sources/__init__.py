@@ -97,8 +97,8 @@ def load_source(
         name: one of :func:`list_sources`, or ``hfds/NAME``.
         root: the folder that holds the data; default ``$NEARFAR_DATA``, else ``./data``. ``folder``
             and ``stream_…`` have no default.
-        size: with ``folder``, ``stream_…`` and ``hfds/…``, and only there: side in pixels at which
-            images are stored.
+        size: with ``folder``, ``unlabelled``, ``stream_…`` and ``hfds/…``, and only there: side in
+            pixels at which images are stored.
         fold: which draw of ``mnist_scale``; other data sets have but one.
         max_skipped: with the same: which share of the images may be left out because they cannot be
             read; default 0.01.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def cifar_source(name: str, kind: type[CIFAR10]) -> Callable[[Path | None], Labe
             return _original(kind, folder)
         for copy in (folder / name, folder / f"{name}-jpeg"):
             if copy.is_dir():
-                return read_parts([copy / "train"], copy / "test", Exactly(_SIDE))
+                found = read_parts([copy / "train"], copy / "test", Exactly(_SIDE))
+                return dataclasses.replace(found, edition=copy.name)
         raise InputError(
             f"{kind.__name__} was not found in {folder}: neither torchvision's {kind.base_folder} nor "
             f"{name}/train and {name}/test with a sub-folder a class; name the folder that holds one of "
@@ -58,4 +60,5 @@ def _original(kind: type[CIFAR10], folder: Path) -> LabelledImages:
         torch.tensor([label for part in parts for label in part.targets]),
         tuple(parts[0].classes),
         test_from=len(parts[0].data),
+        edition=kind.base_folder,
     )

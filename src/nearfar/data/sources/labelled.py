@@ -44,6 +44,7 @@ class LabelledImages:
         sides: ``[N, 2]``, the shorter and the longer side of each image in pixels, as it was before it was
             stored; ``None`` where images are stored as they are, and of streams, which are not looked at
             beforehand.
+        edition: of a published set that exists in several, the folder's name: ``cifar10-jpeg``.
     """
 
     images: StoredImages
@@ -53,6 +54,7 @@ class LabelledImages:
     validation_from: int | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     sides: Tensor | None = None
+    edition: str = ""
 
     def fingerprint(self) -> dict[str, Any]:
         """What splits depend on besides their spec, as plain data: equal where the splits are.

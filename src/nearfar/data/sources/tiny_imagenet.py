@@ -60,7 +60,12 @@ def tiny_imagenet_source(root: Path | None) -> LabelledImages:
     read = read_images(paths, Exactly(_SIDE))
     refuse_too_many(read.skipped, len(paths), 0)
     return LabelledImages(
-        read.images, torch.tensor(labels), _names(folder, wnids), test_from, sides=read.sides
+        read.images,
+        torch.tensor(labels),
+        _names(folder, wnids),
+        test_from,
+        sides=read.sides,
+        edition=folder.name,
     )
 
 

@@ -92,8 +92,8 @@ CIFAR = Table(
         "The rows differ by less than their seeds do: after so short a training no order of plain, MS and "
         "WSMS can be read from the errors at full size, and none of them holds at other sizes. The paper's "
         "differences, up to 0.9 points between nets of 6 to 7 % errors, need its budget.",
-        "With a `cifar10-jpeg` folder the images are lossy copies, on which nets have about ten points more "
-        "errors than on the lossless set.",
+        "`cifar10-jpeg` is a lossy copy of the set, with errors of its own: not to be compared with figures "
+        "for the lossless one.",
         "In full: `recipes/resnet110_cifar.yaml`, `ms_resnet110_cifar.yaml`, `wsms_resnet110_cifar.yaml`, "
         "`densenet100_k24_cifar.yaml`, `wsms_densenet100_k24_cifar.yaml`.",
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -126,10 +127,7 @@ def audit(
     check_layers(entrants, layers)
     classes = {entrant.name: entrant.recogniser.card.num_classes for entrant in entrants}
     asked = read_requirements(require, classes, base, wanted)
-
-    def choose() -> AuditedImages:
-        return choose_images(data, root, entrants, wanted, images, max_skipped)
-
+    choose = partial(choose_images, data, root, entrants, wanted, images, max_skipped)
     chosen = choose() if out is None else listing_skipped(choose, Path(out) / SKIPPED)
     work = _Work(progress, entrants, chosen, wanted, flips, layers)
     curves = work.ask(batch_size)

@@ -16,6 +16,7 @@ __all__ = [
     "Skipped",
     "UnreadableFilesError",
     "list_skipped",
+    "listing_refused",
     "listing_skipped",
     "refuse_too_many",
     "say_skipped",
@@ -94,13 +95,18 @@ def listing_skipped(load: Callable[[], _Loaded], file: Path) -> _Loaded:
     Raises:
         InputError: as ``load`` does; of too many files, it names the list.
     """
+    loaded = listing_refused(load, file)
+    list_skipped(getattr(loaded, "skipped", ()), file)
+    return loaded
+
+
+def listing_refused(load: Callable[[], _Loaded], file: Path) -> _Loaded:
+    """:func:`listing_skipped` for a caller that lists by itself what a loaded data set left out."""
     try:
-        loaded = load()
+        return load()
     except UnreadableFilesError as fault:
         list_skipped(fault.skipped, file)
         raise InputError(f"{fault}; all are listed in {file}") from fault
-    list_skipped(getattr(loaded, "skipped", ()), file)
-    return loaded
 
 
 def list_skipped(skipped: Skipped, file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from nearfar.auditing import Audit, audit
 from nearfar.conversion import Conversion, Method, Plan, convert_network
 from nearfar.conversion import recalibrate as new_statistics
 from nearfar.data import DataSpec, Lesson, Normalisation, Normalised, ScaleData
-from nearfar.data.skipped import SKIPPED, list_skipped, listing_skipped, say_skipped
+from nearfar.data.skipped import SKIPPED, list_skipped, listing_refused, say_skipped
 from nearfar.errors import InputError
 from nearfar.models import HierarchicalNet, Integration, Vote
 from nearfar.progress import Progress, Step, silent
@@ -167,13 +168,11 @@ def _images(
     check: int,
     out: Path | str | None,
 ) -> ScaleData:
-    def load() -> ScaleData:
-        return images_for(data, opened, random_scale, check)
-
+    load = partial(images_for, data, opened, random_scale, check)
     # What is in another folder stays as it is until the settings are found to be its own.
     if out is None or not is_free(Path(out)):
         return load()
-    return listing_skipped(load, Path(out) / SKIPPED)
+    return listing_refused(load, Path(out) / SKIPPED)
 
 
 def _check_numbers(network: nn.Module) -> None:

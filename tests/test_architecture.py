@@ -50,14 +50,15 @@ def test_nothing_knows_of_what_comes_after_it(pytestconfig):
     assert seen > 50
 
 
-def test_maps_are_rescaled_in_one_place(pytestconfig):
+def test_maps_are_rescaled_in_one_place_and_warped_in_one(pytestconfig):
     source = pytestconfig.rootpath / "src" / "nearfar"
-    users = [
-        path.name
-        for path in source.rglob("*.py")
-        if re.search(r"\b(interpolate|grid_sample|affine_grid)\(", path.read_text())
-    ]
-    assert users == ["pyramid.py"]
+
+    def users(names):
+        calls = re.compile(rf"\b({names})\(")
+        return [path.name for path in source.rglob("*.py") if calls.search(path.read_text())]
+
+    assert users("interpolate") == ["pyramid.py"]
+    assert users("grid_sample|affine_grid") == ["warping.py"]
 
 
 def test_every_module_is_in_the_drawing(pytestconfig):

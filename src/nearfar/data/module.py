@@ -193,7 +193,12 @@ class ScaleData(L.LightningDataModule):
     def _augmentation(self) -> Augmentation:
         spec = self.spec
         return Augmentation(
-            spec.pad or 0, spec.augment == "views", spec.random_scale, spec.colour, self.colours()
+            spec.pad or 0,
+            spec.augment == "views",
+            spec.random_scale,
+            spec.warp,
+            spec.colour,
+            self.colours(),
         )
 
     def _shown(self, split: str, augmentation: Augmentation = Augmentation()) -> ShownImages:

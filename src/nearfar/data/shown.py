@@ -124,7 +124,7 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
         self.augmentation = augmentation
         self.scales = protocol.draw(len(labels), seed)
         self._images, self._which = images, which
-        self._epoch, self._draws = -1, Draws(augmentation, None, None, None)
+        self._epoch, self._draws = -1, Draws(augmentation)
         self._held: Tensor | None = None
         canvas = protocol.canvas + 2 * augmentation.margin
         # Crops may come from beyond the canvas.

@@ -50,6 +50,12 @@ class DataSpec:
         pad: in pixels of the canvas; default 4, of ``views`` 16; only with these two.
         random_scale: bounds of a factor, such as ``[0.5, 2]``: each epoch shows each training image at
             its scale times a factor of its own, drawn log-uniformly.
+        rotate: each epoch turns each training image by an angle of its own, of up to so many degrees
+            either way, about the canvas' middle. Like the next two it leaves areas what they are
+            (:func:`nearfar.data.augmentation.draw_warps`). 0: none.
+        shear: the same for upright lines, which slant by up to so many degrees. 0: none.
+        stretch: the same for widths: up to so many times as wide and so many times less high, or the other
+            way round. 1: none.
         colour: standard deviation of the amounts by which each epoch moves each training image's
             colours along their principal components over the training images (of a stream: 10,000 of
             them) (A. Krizhevsky et al. 2012: 0.1); the components stand in the checkpoint's record. 0: none.
@@ -79,6 +85,9 @@ class DataSpec:
     augment: Literal["none", "crop_flip", "views"] = "none"
     pad: int | None = None
     random_scale: tuple[float, float] | None = None
+    rotate: float = 0.0
+    shear: float = 0.0
+    stretch: float = 1.0
     colour: float = 0.0
     normalize: Literal["none", "standard"] = "none"
     size: int | None = None
@@ -110,6 +119,7 @@ class DataSpec:
             )
         if self.random_scale is not None:
             object.__setattr__(self, "random_scale", _bounds(self.random_scale))
+        self._check_warp()
         if not (math.isfinite(self.colour) and self.colour >= 0):
             raise InputError(
                 f"colour is a standard deviation, such as 0.1, or 0 for none, got colour={self.colour}"
@@ -122,6 +132,19 @@ class DataSpec:
             raise InputError(f"workers must be at least 0, got {self.workers}")
         if self.size is not None and self.size < 1:
             raise InputError(f"size must be at least 1 pixel, got {self.size}")
+
+    @property
+    def warp(self) -> tuple[float, float, float] | None:
+        """``rotate``, ``shear`` and ``stretch``; or nothing."""
+        given = (self.rotate, self.shear, self.stretch)
+        return None if given == (0, 0, 1) else given
+
+    def _check_warp(self) -> None:
+        if not (0 <= self.rotate <= 180 and 0 <= self.shear <= 60 and 1 <= self.stretch <= 4):
+            raise InputError(
+                "rotate is from 0 to 180 degrees, shear from 0 to 60 degrees, stretch a factor from 1 to 4, "
+                f"got rotate={self.rotate}, shear={self.shear}, stretch={self.stretch}"
+            )
 
     def explicit(self) -> DataSpec:
         """The same spec with the defaults that depend on other fields written out.

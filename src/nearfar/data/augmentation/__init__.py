@@ -5,6 +5,7 @@ from nearfar.data.augmentation.crops import crop, crop_flip, draw_crop_flip, ten
 from nearfar.data.augmentation.plan import Augmentation, Draws
 from nearfar.data.augmentation.scaling import draw_scales
 from nearfar.data.augmentation.testing import TenCropped
+from nearfar.data.augmentation.warping import draw_warps, warp
 
 __all__ = [
     "Augmentation",
@@ -16,6 +17,8 @@ __all__ = [
     "draw_colours",
     "draw_crop_flip",
     "draw_scales",
+    "draw_warps",
     "shift_colours",
     "ten_crop",
+    "warp",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from nearfar.data.augmentation.colour import Colours, draw_colours, shift_colours
 from nearfar.data.augmentation.crops import crop, crop_flip, draw_crop_flip
 from nearfar.data.augmentation.scaling import draw_scales
+from nearfar.data.augmentation.warping import draw_warps, warp
 
 __all__ = ["Augmentation", "Draws"]
 
@@ -21,6 +22,7 @@ class Augmentation:
         pad: the largest shift of crops and flips, in pixels; 0: none.
         views: crops come out of a picture rendered larger by ``pad`` on all sides, not out of zeros.
         scale: bounds of the factor by which each image's scale is multiplied.
+        warp: the largest angle and slant, in degrees, and stretch (:func:`draw_warps`); none by default.
         colour: standard deviation of the amounts by which colours are moved; 0: none.
         colours: along what they are moved; needed with ``colour``.
     """
@@ -28,6 +30,7 @@ class Augmentation:
     pad: int = 0
     views: bool = False
     scale: tuple[float, float] | None = None
+    warp: tuple[float, float, float] | None = None
     colour: float = 0.0
     colours: Colours | None = None
 
@@ -43,6 +46,7 @@ class Augmentation:
         return Draws(
             self,
             draw_scales(count, *self.scale, seed, epoch) if self.scale else None,
+            draw_warps(count, *self.warp, seed, epoch) if self.warp else None,
             draw_crop_flip(count, self.pad, seed, epoch, places) if self.pad else None,
             draw_colours(count, self.colour, seed, epoch) if self.colour else None,
         )
@@ -55,17 +59,19 @@ class Draws:
     Attributes:
         augmentation: what drew them.
         factors: ``[N]``, what to multiply each image's scale with.
+        warps: ``[N, 2, 2]``, how images are turned, slanted and stretched.
         moves: where crops begin, ``[N, 2]``, and whether they are mirrored, ``[N]``.
         amounts: ``[N, 3]``, by how much colours are moved.
     """
 
     augmentation: Augmentation
-    factors: Tensor | None
-    moves: tuple[Tensor, Tensor] | None
-    amounts: Tensor | None
+    factors: Tensor | None = None
+    warps: Tensor | None = None
+    moves: tuple[Tensor, Tensor] | None = None
+    amounts: Tensor | None = None
 
     def apply(self, images: Tensor, at: Tensor) -> Tensor:
-        """Crops, flips and colours of images that are rendered at their scales; on any device.
+        """Warps, crops, flips and colours of images that are rendered at their scales; on any device.
 
         Args:
             images: ``[B, C, H, W]``, with the margin.
@@ -75,6 +81,8 @@ class Draws:
             ``[B, C, H - 2 · margin, W - 2 · margin]``.
         """
         plan = self.augmentation
+        if self.warps is not None:
+            images = warp(images, self.warps[at])
         if self.moves is not None:
             starts, flips = (part[at] for part in self.moves)
             if plan.views:

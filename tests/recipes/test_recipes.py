@@ -12,6 +12,7 @@ from PIL import Image
 
 from nearfar.cli.main import main
 from nearfar.cli.parsing import parse_call
+from nearfar.experiments.reproduce import find_table
 from nearfar.models import create_model, list_models
 from nearfar.training import train
 
@@ -53,6 +54,24 @@ def test_every_family_has_a_recipe():
     without = {family(name) for name in list_models()} - have
     # Deeper, shallower or otherwise integrated twins of others.
     assert without == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("cnn_mnist_scale", "plain"),
+        ("hierarchical_mnist_scale", "hierarchical"),
+        ("si_mnist_scale", "SI"),
+        ("zoom_mnist_scale", "zooming net, closer windows, warped"),
+    ],
+)
+def test_recipe_is_the_first_fold_of_its_row(name, row):
+    options = read(name)
+    first = next(run for run in find_table("mnist-scale", fast=False)[1] if run.row == row)
+    assert options["model"] == first.recipe.model
+    assert options["data"].explicit() == first.recipe.data
+    assert options["fit"] == first.recipe.fit
+    assert options["seed"] == first.recipe.seed
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from nearfar.training.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from nearfar.training.fit import train, train_given
 from nearfar.training.given import Given
 from nearfar.training.network import make_network
+from nearfar.training.options import with_options
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
 from nearfar.training.velocity import Velocity
 
@@ -20,4 +21,5 @@ __all__ = [
     "save_checkpoint",
     "train",
     "train_given",
+    "with_options",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -14,7 +16,7 @@ from nearfar.data import DataSpec
 from nearfar.data.protocols import SCENARIOS, TEST_SCALES, scenario, unseen
 from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
 from nearfar.progress import Progress
-from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
+from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec, with_options
 
 __all__ = ["WEAK_SCALES"]
 
@@ -37,6 +39,14 @@ _NETS: dict[str, tuple[ModelSpec, tuple[float, float] | None]] = {
         None,
     ),
     "zooming net": (ModelSpec("zoom_digit"), None),
+    "zooming net, closer windows, eight at test": (
+        ModelSpec("zoom_digit", {"scales": [1.2, 1.6, 2.1], "drop_rate": 0.3}),
+        None,
+    ),
+}
+#: Scales that a row's nets look at once they are trained, where these are others than in training.
+_AT_TEST = {
+    "zooming net, closer windows, eight at test": [0.5, 0.71, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6],
 }
 
 
@@ -61,7 +71,12 @@ def _runs(fast: bool) -> list[Run]:
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
     protocol = run.recipe.data.protocol
-    curve = audit(trained.path, flips=0, progress=progress).only.curve
+    with TemporaryDirectory() as folder:
+        path = trained.path
+        if run.row in _AT_TEST:
+            wider = Path(folder) / "weights.safetensors"
+            path = with_options(path, {"scales": _AT_TEST[run.row]}, wider).path
+        curve = audit(path, flips=0, progress=progress).only.curve
     accuracy = {s: 100 * curve.accuracy(s) for s in protocol.test_scales}
     mean = statistics.fmean(accuracy[s] for s in unseen(protocol))
     return {"unseen": mean, run.part: mean, "scenario": run.part, "curve": list(accuracy.values())}

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nearfar import load_checkpoint
+from nearfar.data import DataSpec
+from nearfar.errors import InputError
+from nearfar.models import HierarchicalNet
+from nearfar.training import FitSpec, ModelSpec, TrainerSpec, train, with_options
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    data = DataSpec(train=60, validation=20, test=20, normalize="standard")
+    model = ModelSpec("hierarchical_cnn_small", {"scales": [0.5, 1.0], "vote": "max"})
+    fit = FitSpec(epochs=1, batch_size=20)
+    return train(model, data, fit, TrainerSpec(), 0, out=tmp_path_factory.mktemp("run") / "run")
+
+
+def test_more_scales_at_test_time_are_the_same_weights_at_more_scales(trained, tmp_path):
+    more = with_options(trained.path, {"scales": [0.5, 0.7, 1.0]}, tmp_path / "more.safetensors")
+    assert more.recipe.model.options == {"scales": [0.5, 0.7, 1.0], "vote": "max"}
+    assert more.record["best_epoch"] == trained.record["best_epoch"]
+    kept, state = trained.model.state_dict(), more.model.state_dict()
+    assert kept.keys() == state.keys()
+    assert all(torch.equal(kept[name], state[name]) for name in kept)
+    images = torch.rand(4, 1, 16, 16)
+    mean, std = (torch.tensor(trained.record["normalisation"][k]) for k in ("mean", "std"))
+    net = HierarchicalNet(trained.model.network.net, (0.5, 0.7, 1.0), "max").eval()
+    with torch.no_grad():
+        expected = net((images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1))
+        assert torch.equal(more.model(images), expected)
+        assert not torch.equal(more.model(images), trained.model(images))
+    # What was trained stays what it was.
+    assert load_checkpoint(trained.path).recipe == trained.recipe
+
+
+def test_options_that_do_not_fit_are_refused_and_nothing_is_written(trained, tmp_path):
+    out = tmp_path / "other.safetensors"
+    with pytest.raises(InputError, match=r"does not fit.*weights missing"):
+        with_options(trained.path, {"vote": "learned"}, out)
+    with pytest.raises(InputError, match="every scale must be positive"):
+        with_options(trained.path, {"scales": [-1]}, out)
+    with pytest.raises(InputError, match="colour"):
+        with_options(trained.path, {"colour": 3}, out)
+    assert not out.exists()
+
+
+def test_no_file_is_written_over(trained):
+    before = trained.path.read_bytes()
+    with pytest.raises(InputError, match="exists; name a file that does not"):
+        with_options(trained.path, {"scales": [1.0]}, trained.path)
+    assert trained.path.read_bytes() == before

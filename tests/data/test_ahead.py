@@ -81,6 +81,7 @@ def test_batches_take_one_core_and_leave_the_others_as_they_were():
 def test_the_same_batches_with_worker_processes(workers):
     options = {
         "train": 60, "validation": 20, "test": 20, "augment": "crop_flip", "random_scale": (0.5, 2),
+        "rotate": 10,
     }  # fmt: skip
     plain = ScaleData(DataSpec(**options), 16, seed=4).train_dataloader()
     others = ScaleData(DataSpec(**options, workers=workers), 16, seed=4).train_dataloader()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearfar.data import DataSpec, ScaleData
-from nearfar.data.augmentation import draw_warps, warp
+from nearfar.data.augmentation import crop, draw_crop_flip, draw_scales, draw_warps, warp
 from nearfar.errors import InputError
 
 TURN = torch.tensor([[0.0, -1.0], [1.0, 0.0]])  # x to the right goes to y down: clockwise
@@ -68,9 +69,50 @@ def test_draws_fill_their_bounds_and_belong_to_seed_and_epoch():
     drawn = draw_warps(20000, 30, 0, 1, seed=0, epoch=0)
     turn = torch.rad2deg(torch.atan2(drawn[:, 1, 0], drawn[:, 0, 0]))
     assert torch.histc(turn, 6, -30, 30).sub(20000 / 6).abs().max() < 250
+    slant = torch.rad2deg(draw_warps(20000, 0, 30, 1, seed=0, epoch=0)[:, 0, 1].atan())
+    assert torch.histc(slant, 6, -30, 30).sub(20000 / 6).abs().max() < 250
+    q = draw_warps(20000, 0, 0, 1.5, seed=0, epoch=0)[:, 0, 0].log() / math.log(1.5)
+    assert torch.histc(q, 6, -1, 1).sub(20000 / 6).abs().max() < 250
     draws = [draw_warps(9, 30, 0, 1, s, e) for s, e in ((0, 0), (0, 1), (1, 0))]
     assert not any(torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])
     assert torch.equal(draws[1], draw_warps(9, 30, 0, 1, 0, 1))
+
+
+def test_stretched_first_then_slanted_then_turned():
+    turns, slants, stretches = (
+        draw_warps(40, *largest, seed=3, epoch=2)
+        for largest in ((12, 0, 1), (0, 8.5, 1), (0, 0, 1.1))
+    )
+    together = draw_warps(40, 12, 8.5, 1.1, seed=3, epoch=2)
+    torch.testing.assert_close(together, turns @ slants @ stretches)
+
+
+def test_a_warp_comes_after_the_scale_and_before_the_crop():
+    spec = DataSpec(
+        train=40, validation=20, test=20, rotate=30, random_scale=(0.5, 1), augment="views", pad=3
+    )
+    data = ScaleData(spec, batch_size=40, seed=1)
+    loader = data.train_dataloader()
+    (wanted,) = loader.sampler
+    shown, _ = loader.dataset[wanted]
+    at = torch.tensor(wanted[1])
+    stored = data._images[data.indices["train"][at]]
+    wider = dataclasses.replace(spec.protocol, canvas=spec.protocol.canvas + 6)
+    turned = warp(
+        wider.render_each(stored, draw_scales(40, 0.5, 1, 1, 0)[at]),
+        draw_warps(40, 30, 0, 1, 1, 0)[at],
+    )
+    starts, flips = (part[at] for part in draw_crop_flip(40, 3, 1, 0, places=6))
+    side = spec.protocol.canvas
+    torch.testing.assert_close(shown, crop(turned, starts, flips, (side, side)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_places_are_as_exact_in_half_precision(dtype):
+    images, maps = torch.rand(2, 1, 100, 100).to(dtype), draw_warps(2, 12, 8.5, 1.1, 0, 0)
+    expected = warp(images.float(), maps)
+    assert warp(images, maps).dtype == dtype
+    torch.testing.assert_close(warp(images, maps).float(), expected, atol=4e-3, rtol=0)
 
 
 def test_training_images_are_warped_anew_each_epoch_and_others_never():
@@ -97,3 +139,16 @@ def test_warps_that_cannot_be_are_refused():
         DataSpec(shear=90)
     with pytest.raises(InputError, match=r"each of the 2 images.*\(1, 2, 2\)"):
         warp(torch.rand(2, 1, 4, 4), torch.eye(2)[None])
+    with pytest.raises(InputError, match="matrix 1 has no inverse"):
+        warp(torch.rand(2, 1, 4, 4), torch.stack([torch.eye(2), torch.ones(2, 2)]))
+    with pytest.raises(InputError, match=r"floating point, got torch\.uint8 of shape \(1, 4, 4\)"):
+        warp(torch.zeros(1, 4, 4, dtype=torch.uint8), torch.eye(2)[None])
+    with pytest.raises(InputError, match="stretch=0"):
+        draw_warps(1, 0, 0, 0, 0, 0)
+    for wrong in ("12", None, True, math.nan):
+        with pytest.raises(InputError, match=f"rotate={wrong!r}"):
+            DataSpec(rotate=wrong)
+
+
+def test_no_image_stays_no_image():
+    assert warp(torch.rand(0, 1, 4, 4), torch.rand(0, 2, 2)).shape == (0, 1, 4, 4)

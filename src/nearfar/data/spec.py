@@ -50,12 +50,13 @@ class DataSpec:
         pad: in pixels of the canvas; default 4, of ``views`` 16; only with these two.
         random_scale: bounds of a factor, such as ``[0.5, 2]``: each epoch shows each training image at
             its scale times a factor of its own, drawn log-uniformly.
-        rotate: each epoch turns each training image by an angle of its own, of up to so many degrees
-            either way, about the canvas' middle. Like the next two it leaves areas what they are
+        rotate: each epoch turns each training image by an angle of its own, of up to so many degrees (at
+            most 180) either way, about the canvas' middle: once it is at its scale, before crops. Outside
+            is the edge repeated. Like the next two it leaves areas what they are
             (:func:`nearfar.data.augmentation.draw_warps`). 0: none.
-        shear: the same for upright lines, which slant by up to so many degrees. 0: none.
-        stretch: the same for widths: up to so many times as wide and so many times less high, or the other
-            way round. 1: none.
+        shear: the same for upright lines, which slant by up to so many degrees (at most 60). 0: none.
+        stretch: the same for widths: up to so many times (at most 4) as wide and so many times less high,
+            or the other way round. 1: none.
         colour: standard deviation of the amounts by which each epoch moves each training image's
             colours along their principal components over the training images (of a stream: 10,000 of
             them) (A. Krizhevsky et al. 2012: 0.1); the components stand in the checkpoint's record. 0: none.
@@ -140,10 +141,13 @@ class DataSpec:
         return None if given == (0, 0, 1) else given
 
     def _check_warp(self) -> None:
-        if not (0 <= self.rotate <= 180 and 0 <= self.shear <= 60 and 1 <= self.stretch <= 4):
+        given = (self.rotate, self.shear, self.stretch)
+        numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in given)
+        # Beyond these a thing is hardly the same thing; further stretching would alias.
+        if not (numbers and 0 <= given[0] <= 180 and 0 <= given[1] <= 60 and 1 <= given[2] <= 4):
             raise InputError(
                 "rotate is from 0 to 180 degrees, shear from 0 to 60 degrees, stretch a factor from 1 to 4, "
-                f"got rotate={self.rotate}, shear={self.shear}, stretch={self.stretch}"
+                f"got rotate={self.rotate!r}, shear={self.shear!r}, stretch={self.stretch!r}"
             )
 
     def explicit(self) -> DataSpec:

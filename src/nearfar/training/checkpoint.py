@@ -18,8 +18,10 @@ from nearfar.errors import InputError
 from nearfar.training.network import make_network
 from nearfar.training.specs import Recipe
 
-__all__ = ["Checkpoint", "load_checkpoint", "read_record", "save_checkpoint"]
+__all__ = ["TRAINED_OPTIONS", "Checkpoint", "load_checkpoint", "read_record", "save_checkpoint"]
 
+#: In a record: the options of training, where the network was built with others afterwards.
+TRAINED_OPTIONS = "trained_options"
 _KEY = "nearfar"
 _FORMAT = 1
 
@@ -32,7 +34,8 @@ class Checkpoint:
         path: the file.
         model: the network, in eval mode, on the CPU; it takes images of values from 0 to 1 and does
             what normalisation it was trained with itself.
-        recipe: what it was trained with.
+        recipe: what it was trained with; where the record has ``trained_options``, with those in place
+            of the model's (:func:`~nearfar.training.with_options`).
         record: everything the file says of itself: recipe, classes, best epoch, versions, and
             under ``normalisation`` mean and standard deviation of the channels, or ``None``.
     """

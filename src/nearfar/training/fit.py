@@ -21,7 +21,13 @@ from nearfar.data import DataSpec, Normalised, ScaleData
 from nearfar.data.skipped import SKIPPED, listing_skipped
 from nearfar.errors import InputError
 from nearfar.progress import Progress, silent
-from nearfar.training.checkpoint import Checkpoint, load_checkpoint, read_record, save_checkpoint
+from nearfar.training.checkpoint import (
+    TRAINED_OPTIONS,
+    Checkpoint,
+    load_checkpoint,
+    read_record,
+    save_checkpoint,
+)
 from nearfar.training.classifier import Classifier
 from nearfar.training.first_weights import draw_weights
 from nearfar.training.folder import WEIGHTS, claimed
@@ -140,7 +146,7 @@ def _done(out: Path, recipe: Recipe, given: Given) -> Checkpoint | None:
         record = read_record(out / WEIGHTS)
     except InputError as cause:
         raise InputError(f"{cause}; delete {out} to train it again") from cause
-    if Recipe.from_dict(record["recipe"]) != recipe:
+    if Recipe.from_dict(record["recipe"]) != recipe or TRAINED_OPTIONS in record:
         return None
     now = versions()
     then = {key: record.get(key, "unknown") for key in now}

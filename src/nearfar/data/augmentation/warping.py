@@ -38,7 +38,15 @@ def draw_warps(
 
     Returns:
         ``[N, 2, 2]``, float64; acts on (x, y), x to the right, y down.
+
+    Raises:
+        InputError: an angle below 0, a slant of 90 degrees or more, or a ``stretch`` below 1.
     """
+    if not (0 <= rotate <= 180 and 0 <= shear < 90 and 1 <= stretch < math.inf):
+        raise InputError(
+            f"draw_warps needs rotate from 0 to 180 degrees, shear from 0 to below 90 degrees and stretch "
+            f"of at least 1, got rotate={rotate}, shear={shear}, stretch={stretch}"
+        )
     draw = torch.rand(count, 3, generator=generator_of(seed, epoch, _KIND), dtype=torch.float64)
     turn, slant, q = (2 * draw - 1).unbind(1)
     turn, slant = turn * math.radians(rotate), slant * math.radians(shear)
@@ -56,7 +64,7 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
     """Each image under a linear map of its own, about its middle; bicubic, the edge repeated outside.
 
     Args:
-        images: ``[B, C, H, W]``, values from 0 to 1, on any device.
+        images: ``[B, C, H, W]``, floating point, values from 0 to 1, on any device.
         matrices: ``[B, 2, 2]``, where a point (x, y) goes, in pixels from the middle, x to the right
             and y down.
 
@@ -64,24 +72,36 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
         ``[B, C, H, W]``, values from 0 to 1.
 
     Raises:
-        InputError: not one matrix an image.
+        InputError: images of another rank or of integers, not one matrix an image, or one without an
+            inverse.
 
     Limits:
-        Nothing is averaged: a map that makes images much smaller would alias (that is
-        :func:`nearfar.pyramid.rescale_each`).
+        Nothing is averaged: a map that makes images much smaller along any direction aliases (shrinking
+        evenly is :func:`nearfar.pyramid.rescale_each`).
     """
+    if images.dim() != 4 or not images.is_floating_point():
+        raise InputError(
+            f"warp needs images [B, C, H, W] of floating point, got {images.dtype} of shape "
+            f"{tuple(images.shape)}"
+        )
     if matrices.shape != (len(images), 2, 2):
         raise InputError(
             f"warp needs a 2×2 matrix for each of the {len(images)} images, got matrices of shape "
             f"{tuple(matrices.shape)}"
         )
+    if not len(images):
+        return images
+    back, singular = torch.linalg.inv_ex(matrices.double().cpu())
+    if singular.any():
+        raise InputError(
+            f"warp needs maps that can be undone, and matrix {int(singular.nonzero()[0])} has no inverse"
+        )
     height, width = images.shape[-2:]
     # Where each sample of the result is read; grid_sample counts in half widths and half heights.
     half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
-    read = torch.linalg.inv(matrices.double().cpu()) * half / half[:, None]
-    theta = F.pad(read, (0, 1)).to(images)
+    # Half precision is too coarse for places.
+    fine = images if images.dtype == torch.float64 else images.float()
+    theta = F.pad(back * half / half[:, None], (0, 1)).to(fine)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    read_at = F.grid_sample(
-        images, grid, mode="bicubic", padding_mode="border", align_corners=False
-    )
-    return read_at.clamp(0, 1)
+    read = F.grid_sample(fine, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return read.clamp(0, 1).to(images.dtype)

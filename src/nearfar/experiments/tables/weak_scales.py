@@ -45,6 +45,7 @@ _NETS: dict[str, tuple[ModelSpec, tuple[float, float] | None]] = {
     ),
 }
 #: Scales that a row's nets look at once they are trained, where these are others than in training.
+#: Runs measured with others are not measured again unless the table's version changes.
 _AT_TEST = {
     "zooming net, closer windows, eight at test": [0.5, 0.71, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6],
 }
@@ -79,7 +80,13 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
         curve = audit(path, flips=0, progress=progress).only.curve
     accuracy = {s: 100 * curve.accuracy(s) for s in protocol.test_scales}
     mean = statistics.fmean(accuracy[s] for s in unseen(protocol))
-    return {"unseen": mean, run.part: mean, "scenario": run.part, "curve": list(accuracy.values())}
+    return {
+        "unseen": mean,
+        run.part: mean,
+        "scenario": run.part,
+        "curve": list(accuracy.values()),
+        "scales_at_test": _AT_TEST.get(run.row),
+    }
 
 
 def _picture(rows: Sequence[Row]) -> Figure:

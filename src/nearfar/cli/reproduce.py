@@ -27,9 +27,10 @@ def run(arguments: list[str]) -> None:
 def _show(result: ReproduceResult, fast: bool) -> None:
     table = result.table
     grid = Grid(title=table.title)
-    grid.add_column("net", no_wrap=True)
+    # Names may take two lines; figures that are cut off are wrong figures.
+    grid.add_column("net", overflow="fold")
     for column in table.columns:
-        grid.add_column(column.title, justify="right")
+        grid.add_column(column.title, justify="right", no_wrap=True)
     for row in result.rows:
         grid.add_row(row.name, *(ours(row, column) for column in table.columns))
     console.print(grid)

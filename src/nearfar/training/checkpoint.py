@@ -18,7 +18,14 @@ from nearfar.errors import InputError
 from nearfar.training.network import make_network
 from nearfar.training.specs import Recipe
 
-__all__ = ["TRAINED_OPTIONS", "Checkpoint", "load_checkpoint", "read_record", "save_checkpoint"]
+__all__ = [
+    "TRAINED_OPTIONS",
+    "Checkpoint",
+    "load_checkpoint",
+    "read_record",
+    "save_checkpoint",
+    "unfilled",
+]
 
 #: In a record: the options of training, where the network was built with others afterwards.
 TRAINED_OPTIONS = "trained_options"
@@ -125,13 +132,7 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Check
             f"{path} was converted from a module that only Python builds ({recipe.model.name}); read it with "
             f"nearfar.load_checkpoint(path, network), where network is converted alike"
         )
-    model = network or make_network(
-        recipe.model,
-        len(record["class_names"]),
-        record["in_chans"],
-        side=recipe.data.protocol.canvas,
-        weights=False,
-    )
+    model = network or unfilled(recipe, record)
     with safe_open(str(path), framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     places = _unique(model)
@@ -151,6 +152,17 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Check
     if record.get("normalisation") is not None:  # older records lack the key
         model = Normalised(model, Normalisation(**record["normalisation"]))
     return Checkpoint(path, model.eval(), recipe, record)
+
+
+def unfilled(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
+    """The recipe's network for a record's classes and channels, before it has the trained weights."""
+    return make_network(
+        recipe.model,
+        len(record["class_names"]),
+        record["in_chans"],
+        side=recipe.data.protocol.canvas,
+        weights=False,
+    )
 
 
 def _unique(model: nn.Module) -> dict[str, Tensor]:

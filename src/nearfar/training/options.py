@@ -14,8 +14,8 @@ from nearfar.training.checkpoint import (
     load_checkpoint,
     read_record,
     save_checkpoint,
+    unfilled,
 )
-from nearfar.training.network import make_network
 from nearfar.training.specs import Recipe
 
 __all__ = ["with_options"]
@@ -63,13 +63,7 @@ def with_options(path: Path | str, options: Mapping[str, Any], out: Path | str) 
     model = dataclasses.replace(recipe.model, options={**before, **dict(options)})
     recipe = dataclasses.replace(recipe, model=model)
     try:
-        network = make_network(
-            model,
-            len(record["class_names"]),
-            record["in_chans"],
-            side=recipe.data.protocol.canvas,
-            weights=False,
-        )
+        network = unfilled(recipe, record)
         load_checkpoint(path, network)
     except InputError as cause:
         hint = (

@@ -14,6 +14,7 @@ from nearfar.auditing import audit
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec
 from nearfar.data.protocols import SCENARIOS, TEST_SCALES, scenario, unseen
+from nearfar.experiments.tables.mnist_scale import CLOSER
 from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec, with_options
@@ -39,10 +40,7 @@ _NETS: dict[str, tuple[ModelSpec, tuple[float, float] | None]] = {
         None,
     ),
     "zooming net": (ModelSpec("zoom_digit"), None),
-    "zooming net, closer windows, eight at test": (
-        ModelSpec("zoom_digit", {"scales": [1.2, 1.6, 2.1], "drop_rate": 0.3}),
-        None,
-    ),
+    "zooming net, closer windows, eight at test": (CLOSER, None),
 }
 #: Scales that a row's nets look at once they are trained, where these are others than in training.
 #: Runs measured with others are not measured again unless the table's version changes.

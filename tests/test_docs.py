@@ -97,7 +97,7 @@ def test_the_page_of_tables_is_what_was_reproduced(pytestconfig):
         picture = (place / "picture.png").read_bytes()
         assert (root / "docs/tables" / f"{name}.png").read_bytes() == picture
         found = json.loads((place / "results.json").read_text())
-        assert found["schema"] == "nearfar.table/1"
+        assert found["schema"] == "nearfar.table/2"
         assert not found["smoke_run"]
         runs = table.runs(False)
         assert {row["name"] for row in found["rows"]} <= {run.row for run in runs}

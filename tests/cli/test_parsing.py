@@ -71,6 +71,24 @@ def test_a_list_of_numbers_needs_no_brackets(words):
     assert parsed("m", "a", "--out", "x", *words)["mean"] == (0.5, 0.25)
 
 
+def gather(*, names: tuple[str, ...] = (), files: tuple[Path, ...] = ()) -> None:
+    """Gathers things.
+
+    Args:
+        names: of rows.
+        files: to read.
+    """
+
+
+@pytest.mark.parametrize("words", [("--names", "a,b c*"), ("--names=a,b c*",)])
+@pytest.mark.parametrize("more", [("--files", "x/y,z"), ("--files=x/y,z",)])
+def test_a_list_of_names_or_paths_needs_no_brackets(words, more):
+    assert parsed(*words, *more, function=gather) == {
+        "names": ("a", "b c*"),
+        "files": (Path("x/y"), Path("z")),
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -28,7 +28,7 @@ from nearfar.experiments.tables.relu_vs_tanh import epochs_until, training_error
 from nearfar.experiments.tables.table import Column, Measured, Printed, Row
 from nearfar.models import create_model
 from nearfar.progress import silent
-from nearfar.training import FitSpec
+from nearfar.training import FitSpec, Recipe
 
 
 @pytest.fixture
@@ -155,6 +155,96 @@ def test_figures_of_another_recipe_or_measurement_are_not_taken(tiny, tmp_path, 
     monkeypatch.setitem(TABLES, "tiny", dataclasses.replace(table, runs=longer))
     with pytest.raises(InputError, match="run plain-0 of tiny: .*keeps its runs below --work"):
         reproduce("tiny", **places)
+
+
+def test_machines_share_a_table(tiny, tmp_path, monkeypatch):
+    here = {"out": tmp_path / "here", "work": tmp_path / "work"}
+    there = {"out": tmp_path / "there", "work": tmp_path / "work2"}
+    part = reproduce("tiny", rows=("pyr*",), **there)
+    assert part.left == 2
+    assert [row.name for row in part.rows] == ["pyramid"]
+    file = tmp_path / "there" / "results.json"
+    held = json.loads(file.read_text())
+    held["rows"][0]["runs"][1]["made"] |= {"date": "2020-02-02", "machine": "an abacus"}
+    file.write_text(json.dumps(held))
+    trained = []
+    real = running.train
+
+    def counting(*args, **kwargs):
+        trained.append(kwargs["out"].name)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(running, "train", counting)
+    given = (tmp_path / "there",)
+    whole = reproduce("tiny", given=given, **here)
+    assert trained == ["plain-0", "plain-1"]
+    assert whole.left == 0
+    taken = whole.rows[1].runs
+    assert [run.values for run in taken] == [run.values for run in part.rows[0].runs]
+    assert [run.seed for run in taken] == [0, 1]
+    recipes = [Recipe.from_dict(run.made["recipe"]) for run in taken]
+    assert recipes == [run.recipe for run in tiny_table.runs(False)[2:]]
+    found = json.loads((tmp_path / "here" / "results.json").read_text())
+    assert found["machine"].endswith("; an abacus")
+    assert found["rows"][1]["runs"][1]["recipe"] == {"seed": 1}
+    # What came from elsewhere goes on to others, with where and when it was made.
+    third = reproduce(
+        "tiny", now=True, given=(tmp_path / "here" / "results.json",), out=tmp_path / "3"
+    )
+    assert json.loads((third.out / "results.json").read_text())["rows"] == found["rows"]
+
+
+def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_path, monkeypatch):
+    places = {"out": tmp_path / "out", "work": tmp_path / "work"}
+    reproduce("tiny", **places)
+    file = places["out"] / "results.json"
+    held = json.loads(file.read_text())
+    elsewhere = {
+        "work": tmp_path / "none",
+        "out": tmp_path / "again",
+        "now": True,
+        "given": (file,),
+    }
+
+    def given(**changed):
+        file.write_text(json.dumps({**held, **changed}))
+
+    given(table="cifar")
+    with pytest.raises(InputError, match=r"results.json holds results of cifar, and not of tiny"):
+        reproduce("tiny", **elsewhere)
+    given(smoke_run=True)
+    with pytest.raises(InputError, match=r"holds the figures of a smoke run, which mean nothing"):
+        reproduce("tiny", **elsewhere)
+    given(schema="nearfar.table/1")
+    with pytest.raises(InputError, match=r"\(nearfar.table/2\), got 'nearfar.table/1'"):
+        reproduce("tiny", **elsewhere)
+    given(rows=[{"name": "plain", "runs": [{"seed": 0}]}])
+    with pytest.raises(InputError, match=r"is damaged: a run lacks or has a wrong 'made'"):
+        reproduce("tiny", **elsewhere)
+    file.write_text("[1")
+    with pytest.raises(InputError, match=r"results.json is no JSON"):
+        reproduce("tiny", **elsewhere)
+    with pytest.raises(
+        InputError, match=r"cannot be read: No such file .* name a results.json of tiny"
+    ):
+        reproduce("tiny", **(elsewhere | {"given": (tmp_path / "nowhere",)}))
+    other = json.loads(json.dumps(held))
+    other["rows"][0]["recipe"]["fit"]["epochs"] = 7  # the first row's two runs
+    other["rows"][1]["runs"][0]["made"]["measure"] = 0
+    given(rows=other["rows"])
+    rest = reproduce("tiny", **elsewhere)
+    assert [(row.name, [run.seed for run in row.runs]) for row in rest.rows] == [("pyramid", [1])]
+
+
+def test_options_that_choose_nothing_are_refused(tiny, tmp_path):
+    places = {"out": tmp_path / "out", "work": tmp_path / "work"}
+    with pytest.raises(InputError, match=r"tiny has no row 'pl'; its rows are 'plain', 'pyramid'"):
+        reproduce("tiny", rows=("pl",), **places)
+    with pytest.raises(InputError, match="now trains nothing, so rows would choose nothing"):
+        reproduce("tiny", rows=("plain",), now=True, **places)
+    with pytest.raises(InputError, match="a smoke run's figures are its own; leave out given"):
+        reproduce("tiny", fast=True, given=(tmp_path,), **places)
+    assert not (tmp_path / "work").exists()
 
 
 def test_what_was_measured_says_how(tiny, tmp_path):

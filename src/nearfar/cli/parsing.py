@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse
@@ -23,6 +24,7 @@ __all__ = ["parse_call"]
 
 #: A list of numbers as it is written on a command line.
 _NUMBERS = r"[-+.,\deE]+"
+_LISTS_OF_TEXT = (tuple[str, ...], tuple[Path, ...])
 
 
 class _Parser(ArgumentParser):
@@ -119,7 +121,7 @@ def _words(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     flags = {f"--{name}" for name, p in parameters if isinstance(p.default, bool)}
     lists = {f"--{name}" for name, p in parameters if isinstance(p.default, tuple)}
     hints = get_type_hints(function)
-    texts = {name for name in lists if hints.get(name.removeprefix("--")) == tuple[str, ...]}
+    texts = {name for name in lists if hints.get(name.removeprefix("--")) in _LISTS_OF_TEXT}
     words = []
     for before, word, after in zip(["", *arguments], arguments, [*arguments, ""][1:], strict=False):
         if word in flags and after.lower() not in ("true", "false"):

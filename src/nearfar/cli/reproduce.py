@@ -13,6 +13,8 @@ EXAMPLES = """\
   nearfar reproduce mnist-scale --fast
   nearfar reproduce mnist-scale --jobs 2
   nearfar reproduce weak-scales --now
+  nearfar reproduce mnist-scale --rows hierarchical,SI
+  nearfar reproduce mnist-scale --given other-machine/results/mnist-scale
 """
 
 
@@ -38,7 +40,7 @@ def _show(result: ReproduceResult, fast: bool) -> None:
         console.print("A smoke run: everything works, but these figures mean nothing.")
     if result.left:
         console.print(
-            f"{result.left} runs are still to come: the same command without --now trains them."
+            f"{result.left} runs are still to come: the same command without --now and --rows trains them."
         )
     console.print(
         f"\nNext:\n  read {result.out / 'table.md'} (the paper's figures beside ours)\n"

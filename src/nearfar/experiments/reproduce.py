@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing.report import figure_bytes
 from nearfar.errors import InputError
-from nearfar.experiments.running import finished, run_all
+from nearfar.experiments.elsewhere import finished_elsewhere
+from nearfar.experiments.running import all_finished, run_all
 from nearfar.experiments.tables import TABLES
 from nearfar.experiments.tables.table import Row, Run, Table
 from nearfar.experiments.writing import Making, as_json, as_markdown
@@ -30,7 +32,7 @@ class ReproduceResult:
         table: which.
         out: folder with ``results.json``, ``table.md`` and ``picture.png``.
         rows: a net each.
-        left: runs that are still to come; above 0 only with ``now``.
+        left: runs that are still to come; above 0 only with ``now`` or ``rows``.
     """
 
     table: Table
@@ -46,6 +48,8 @@ def reproduce(
     jobs: int = 1,
     fast: bool = False,
     now: bool = False,
+    rows: tuple[str, ...] = (),
+    given: tuple[Path, ...] = (),
     progress: Progress = silent,
 ) -> ReproduceResult:
     """Runs one of the papers' comparisons and sets our figures beside the paper's.
@@ -54,6 +58,9 @@ def reproduce(
     ``table.md`` (means and standard deviations beside the paper's) and ``picture.png``, when all
     runs are done. Each run is kept below ``work`` with its weights; an interrupted comparison goes on
     where it stopped when started again, inside a run too.
+
+    Several machines can share a table: each trains some of its ``rows`` and writes what it has with
+    ``now``; the last takes the others' results with ``given``.
 
     Args:
         table: which comparison: mnist-scale, invariance, relu-vs-tanh, tiny-imagenet, cifar or
@@ -64,24 +71,35 @@ def reproduce(
         fast: a smoke run of a minute or so with few images and one seed, which shows that
             everything works, and nothing else.
         now: train nothing; write the table from the runs that are finished.
+        rows: names or patterns such as ``zooming*``: train the runs of these rows only, and write the
+            table from all that are finished.
+        given: results.json files, or the folders they lie in, of which runs of the same recipe and
+            measurement are taken and not trained again.
         progress: called after each epoch and each part of a measurement.
 
     Raises:
-        InputError: no such table, missing data, or folders that hold something else.
+        InputError: no such table or row, missing data, ``now`` with ``rows``, a smoke run with
+            ``given``, or folders and files that hold something else.
     """
     chosen, runs = find_table(table, fast)
+    _check_options(fast, now, rows, given)
+    named = _rows_named(chosen, runs, rows)
+    elsewhere = finished_elsewhere(chosen, runs, given)
     work = Path(work) / "smoke" if fast else Path(work)
     place = Path("runs/smoke" if fast else "results") / table if out is None else Path(out)
     _check_place(place, table, fast)
     if now:
-        measured = [m for run in runs if (m := finished(chosen, run, work))]
+        found = all_finished(chosen, runs, work, elsewhere)
+        measured = [found[i] for i in sorted(found)]
         if not measured:
             raise InputError(
                 f"no run of {table} is finished in {work}; leave out --now to train them"
             )
     else:
-        measured = run_all(chosen, find_table, fast, work, jobs, progress)
-    rows = chosen.rows(measured)
+        measured = run_all(
+            chosen, find_table, fast, work, jobs, progress, rows=named, given=elsewhere
+        )
+    lines = chosen.rows(measured)
     left = len(runs) - len(measured)
     command = f"nearfar reproduce {table}"
     command += (f" --jobs {jobs}" if jobs > 1 else "") + (" --fast" if fast else "")
@@ -89,11 +107,11 @@ def reproduce(
     if left:
         _keep_whole(place)
     make_folder(place)
-    figures = json.dumps(as_json(chosen, rows, made), indent=1, allow_nan=False) + "\n"
+    figures = json.dumps(as_json(chosen, lines, made), indent=1, allow_nan=False) + "\n"
     write_atomically(place / _FIGURES, figures)
-    write_atomically(place / "table.md", as_markdown(chosen, rows, made))
-    write_atomically(place / "picture.png", figure_bytes(chosen.picture(rows), "png"))
-    return ReproduceResult(chosen, place, rows, left)
+    write_atomically(place / "table.md", as_markdown(chosen, lines, made))
+    write_atomically(place / "picture.png", figure_bytes(chosen.picture(lines), "png"))
+    return ReproduceResult(chosen, place, lines, left)
 
 
 def find_table(name: str, fast: bool) -> tuple[Table, list[Run]]:
@@ -105,6 +123,25 @@ def find_table(name: str, fast: bool) -> tuple[Table, list[Run]]:
     if name not in TABLES:
         raise InputError(f"no table is named {name!r}; there are {', '.join(TABLES)}")
     return TABLES[name], TABLES[name].runs(fast)
+
+
+def _check_options(fast: bool, now: bool, rows: Sequence[str], given: Sequence[Path]) -> None:
+    """Refuses options that contradict each other."""
+    if now and rows:
+        raise InputError("now trains nothing, so rows would choose nothing; leave out one of them")
+    if fast and given:
+        raise InputError("a smoke run's figures are its own; leave out given, or fast")
+
+
+def _rows_named(table: Table, runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
+    """The table's rows that patterns name; none for no pattern."""
+    names = list(dict.fromkeys(run.row for run in runs))
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise InputError(
+                f"{table.name} has no row {pattern!r}; its rows are {', '.join(map(repr, names))}"
+            )
+    return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
 
 def _check_place(place: Path, table: str, fast: bool) -> None:

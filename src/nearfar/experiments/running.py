@@ -9,10 +9,11 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from nearfar.training import Recipe, train
 from nearfar.training.fit import WEIGHTS
 from nearfar.version import versions
 
-__all__ = ["Find", "finished", "run_all"]
+__all__ = ["Find", "all_finished", "finished", "run_all"]
 
 Find = Callable[[str, bool], tuple[Table, list[Run]]]
 """A table's name, and whether it is a smoke run → the table and its runs."""
@@ -34,6 +35,7 @@ Find = Callable[[str, bool], tuple[Table, list[Run]]]
 #: Share of a run's progress that training takes; measuring takes the rest.
 _TRAINING = 0.9
 _NEWS_EVERY = 0.3
+_NOTHING: Mapping[int, Measured] = MappingProxyType({})
 
 
 def finished(table: Table, run: Run, work: Path) -> Measured | None:
@@ -49,10 +51,25 @@ def finished(table: Table, run: Run, work: Path) -> Measured | None:
         return None
 
 
+def all_finished(
+    table: Table, runs: Sequence[Run], work: Path, given: Mapping[int, Measured] = _NOTHING
+) -> dict[int, Measured]:
+    """The finished runs, those below ``work`` before those given, by their place among the table's."""
+    here = {i: done for i, run in enumerate(runs) if (done := finished(table, run, work))}
+    return {**given, **here}
+
+
 def run_all(
-    table: Table, find: Find, fast: bool, work: Path, jobs: int, progress: Progress
+    table: Table,
+    find: Find,
+    fast: bool,
+    work: Path,
+    jobs: int,
+    progress: Progress,
+    rows: Sequence[str] = (),
+    given: Mapping[int, Measured] = _NOTHING,
 ) -> list[Measured]:
-    """Trains and measures all runs of a table that are not finished.
+    """Trains and measures the runs of a table that are not finished.
 
     Args:
         table: which.
@@ -62,9 +79,11 @@ def run_all(
         work: folder of all tables' runs.
         jobs: processes at a time; each gets its share of the threads.
         progress: called with the number of finished runs and parts of runs.
+        rows: train these rows' runs only; default: all.
+        given: runs that were finished elsewhere, by their place among the table's.
 
     Returns:
-        What was measured, in the runs' order.
+        What was measured of all finished runs, in the runs' order.
 
     Raises:
         InputError: ``jobs`` below 1, or what a run cannot use.
@@ -72,9 +91,9 @@ def run_all(
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     runs = find(table.name, fast)[1]
-    found = {i: done for i, run in enumerate(runs) if (done := finished(table, run, work))}
-    left = [i for i in range(len(runs)) if i not in found]
-    shown = _Shown(table.name, len(runs), len(found), progress)
+    found = all_finished(table, runs, work, given)
+    left = [i for i, run in enumerate(runs) if i not in found and run.row in (rows or (run.row,))]
+    shown = _Shown(table.name, len(found) + len(left), len(found), progress)
     if jobs == 1:
         for i in left:
             found[i] = _one(table, runs[i], work, partial(shown, i))
@@ -86,7 +105,7 @@ def run_all(
             done = finished(table, runs[i], work)
             assert done is not None, "its process has kept it"
             found[i] = done
-    return [found[i] for i in range(len(runs))]
+    return [found[i] for i in sorted(found)]
 
 
 class _Shown:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nearfar.experiments.tables.table import Column, Printed, Row, Table
+from nearfar.experiments.changes import changes
+from nearfar.experiments.tables.table import Column, Measured, Printed, Row, Table
+from nearfar.training import Recipe
 
-__all__ = ["Making", "as_json", "as_markdown", "ours"]
+__all__ = ["SCHEMA", "Making", "as_json", "as_markdown", "ours"]
 
-_SCHEMA = "nearfar.table/1"
+#: The format of ``results.json``.
+SCHEMA = "nearfar.table/2"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def as_json(table: Table, rows: Sequence[Row], made: Making) -> dict[str, Any]:
         made: how.
     """
     return {
-        "schema": _SCHEMA,
+        "schema": SCHEMA,
         "table": table.name,
         "title": table.title,
         "source": table.source,
@@ -67,6 +70,7 @@ def _provenance(rows: Sequence[Row]) -> dict[str, str]:
 
 def _row(table: Table, row: Row) -> dict[str, Any]:
     first = table.columns[0]
+    recipe = _recipe(row.runs[0])
     return {
         "name": row.name,
         "mean": row.mean(first),
@@ -81,11 +85,22 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
             }
             for column in table.columns
         },
-        "runs": [
-            {"seed": run.seed, "best_epoch": run.best_epoch, **run.values} for run in row.runs
-        ],
-        "recipe": {key: row.runs[0].made["recipe"][key] for key in ("model", "data", "fit")},
+        "runs": [_run(run, recipe) for run in row.runs],
+        "recipe": recipe,
     }
+
+
+def _run(run: Measured, of_the_row: dict[str, Any]) -> dict[str, Any]:
+    """A run's figures, and how it was made: in what its recipe differs from the row's first run's."""
+    made = {key: value for key, value in run.made.items() if key != "recipe"}
+    recipe = changes(_recipe(run), of_the_row)
+    told = {"seed": run.seed, "best_epoch": run.best_epoch, **run.values}
+    return {**told, "recipe": recipe, "made": made}
+
+
+def _recipe(run: Measured) -> dict[str, Any]:
+    """As this version writes it: records of older ones lack what came later."""
+    return Recipe.from_dict(run.made["recipe"]).as_dict()
 
 
 def _printed(figure: Printed | None) -> dict[str, Any] | None:

@@ -1,0 +1,79 @@
+"""Runs of a table that were finished elsewhere, out of the ``results.json`` that was written there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nearfar.errors import InputError
+from nearfar.experiments.changes import with_changes
+from nearfar.experiments.tables.table import Measured, Run, Table
+from nearfar.experiments.writing import SCHEMA
+from nearfar.training import Recipe
+
+__all__ = ["finished_elsewhere"]
+
+#: What ``results.json`` says of a run besides its figures.
+_SAID = ("seed", "best_epoch", "made", "recipe")
+
+
+def finished_elsewhere(
+    table: Table, runs: Sequence[Run], files: Sequence[Path]
+) -> dict[int, Measured]:
+    """What ``results.json`` files hold of a table's runs, by the run's place among them.
+
+    Runs of another recipe, or measured in another way, are no runs of the table and are left out.
+
+    Args:
+        table: which.
+        runs: its runs.
+        files: each a ``results.json``, or the folder it lies in; where two hold a run, the first counts.
+
+    Raises:
+        InputError: a file that is missing, is not such a file, or holds another table or a smoke run.
+    """
+    found: dict[int, Measured] = {}
+    for file in files:
+        for measured in _read(table, file / "results.json" if file.is_dir() else file):
+            recipe = Recipe.from_dict(measured.made["recipe"])
+            for i, run in enumerate(runs):
+                if run.row == measured.row and run.recipe == recipe and i not in found:
+                    found[i] = measured
+    return found
+
+
+def _read(table: Table, file: Path) -> list[Measured]:
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise InputError(
+            f"{file} cannot be read: {cause.strerror}; name a results.json of {table.name} or its folder"
+        ) from cause
+    except ValueError as cause:
+        raise InputError(f"{file} is no JSON: {cause}") from cause
+    schema = held.get("schema") if isinstance(held, dict) else None
+    if schema != SCHEMA:
+        raise InputError(
+            f"{file} must be a results.json of this version of nearfar ({SCHEMA}), got {schema!r}"
+        )
+    if held["table"] != table.name:
+        raise InputError(f"{file} holds results of {held['table']}, and not of {table.name}")
+    if held["smoke_run"]:
+        raise InputError(f"{file} holds the figures of a smoke run, which mean nothing")
+    try:
+        return [
+            _measured(row, run)
+            for row in held["rows"]
+            for run in row["runs"]
+            if run["made"]["measure"] == table.version
+        ]
+    except (KeyError, TypeError) as cause:
+        raise InputError(f"{file} is damaged: a run lacks or has a wrong {cause}") from cause
+
+
+def _measured(row: Mapping[str, Any], run: Mapping[str, Any]) -> Measured:
+    values = {key: value for key, value in run.items() if key not in _SAID}
+    made = {**run["made"], "recipe": with_changes(row["recipe"], run["recipe"])}
+    return Measured(row["name"], run["seed"], values, row["parameters"], run["best_epoch"], made)

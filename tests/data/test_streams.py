@@ -123,6 +123,7 @@ def test_a_folder_through_hugging_face_s_datasets(parts, whole, tmp_path, monkey
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streams_train_at_the_protocol_s_scales_in_the_order_of_their_seed(parts, workers):
     options = {"split": "official", "validation": 4, "augment": "crop_flip", "pad": 2}
+    options |= {"rotate": 20, "shear": 10, "stretch": 1.2}
     streams = ScaleData(
         DataSpec("stream_folder", parts, PROTOCOL, workers=workers, **options), 5, seed=3
     )

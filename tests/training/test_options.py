@@ -271,6 +271,22 @@ def test_mixed_precision_trains_near_the_full_one(tmp_path):
     assert all(p.dtype == torch.float32 for p in half.model.parameters())
 
 
+def test_losses_of_mixed_precision_are_not_rounded(tmp_path, monkeypatch):
+    kinds = set()
+    real = F.cross_entropy
+
+    def spy(logits, *args, **kwargs):
+        answer = real(logits, *args, **kwargs)
+        kinds.add((logits.dtype, answer.dtype))
+        return answer
+
+    monkeypatch.setattr(F, "cross_entropy", spy)
+    for precision, kind in (("bf16-mixed", torch.float32), ("64-true", torch.float64)):
+        kinds.clear()
+        weights(tmp_path / precision, TrainerSpec(precision=precision))
+        assert kinds == {(kind, kind)}
+
+
 @pytest.mark.slow
 def test_compiled_training_gives_the_same_weights_under_the_same_names(tmp_path):
     plain = weights(tmp_path / "plain")

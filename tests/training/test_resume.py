@@ -28,7 +28,7 @@ from nearfar.training.classifier import Classifier
 MODEL = ModelSpec("dropping_cnn")
 DATA = DataSpec(
     protocol=ScaleProtocol(16, 12), train=36, validation=20, test=20,
-    normalize="standard", augment="crop_flip", pad=2,
+    normalize="standard", augment="crop_flip", pad=2, rotate=20, shear=10, stretch=1.2,
 )  # fmt: skip
 FIT = FitSpec(
     epochs=4, batch_size=8, lr=0.05, optimizer="momentum", schedule="plateau", patience=0,

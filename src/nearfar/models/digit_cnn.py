@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nearfar.errors import InputError
 from nearfar.models.committee import Committee
@@ -84,8 +84,24 @@ class PlaceHead(DenseHead):
     ) -> None:
         super().__init__(in_chs, (1, 1), (in_chs,), num_classes)
         self.grid = grid
-        weigh = nn.Conv2d(in_chs, in_chs, grid, groups=in_chs, bias=False)
+        weigh = PlaceConv(in_chs, in_chs, grid, groups=in_chs, bias=False)
         self.hidden = nn.Sequential(weigh, nn.BatchNorm2d(in_chs), nn.ReLU(), nn.Dropout(drop_rate))
+
+
+class PlaceConv(nn.Conv2d):
+    """A convolution with a filter for each channel, as large as the maps: in training a weighted sum.
+
+    The sum is what the convolution is where the filter fits once, to rounding, and its gradient takes less
+    time. Otherwise, and outside of training, it is a convolution: exports and counts know those.
+
+    Shape:
+        ``[B, C, H, W]`` → ``[B, C, H - h + 1, W - w + 1]`` for filters of h×w.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and tuple(x.shape[-2:]) == self.kernel_size:
+            return (x * self.weight[:, 0]).sum((2, 3), keepdim=True)
+        return super().forward(x)
 
 
 def _conv(before: int, width: int, kernel: int) -> list[nn.Module]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, answers = self.mixing.mix(*batch)
-        logits = self.model(images)
+        logits = _fine(self.model(images))
         loss = self.mixing.loss(logits, answers)
         self.train_loss.update(loss, len(answers))
         if not self.mixing.mixup:  # mixed images have no one right answer
@@ -83,7 +84,7 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
-        logits = (self.model if self.mean is None else self.mean.module)(images)
+        logits = _fine((self.model if self.mean is None else self.mean.module)(images))
         self.accuracy(logits, labels)
         self.validation_loss.update(F.cross_entropy(logits, labels), len(labels))
         self.log("validation/loss", self.validation_loss)
@@ -122,3 +123,8 @@ class Classifier(L.LightningModule):
         assert isinstance(data, ScaleData)
         parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return images * parts / data.update_size(batch, self.trainer.accumulate_grad_batches)
+
+
+def _fine(logits: Tensor) -> Tensor:
+    """Half precision is too coarse for losses and their means; not every device takes care of that."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

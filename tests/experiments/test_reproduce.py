@@ -221,6 +221,11 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
     given(rows=[{"name": "plain", "runs": [{"seed": 0}]}])
     with pytest.raises(InputError, match=r"is damaged: a run lacks or has a wrong 'made'"):
         reproduce("tiny", **elsewhere)
+    other = json.loads(json.dumps(held))
+    del other["rows"][0]["runs"][0]["made"]["machine"]
+    given(rows=other["rows"])
+    with pytest.raises(InputError, match=r"is damaged: a run lacks or has a wrong 'machine'"):
+        reproduce("tiny", **elsewhere)
     file.write_text("[1")
     with pytest.raises(InputError, match=r"results.json is no JSON"):
         reproduce("tiny", **elsewhere)
@@ -234,6 +239,9 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
     given(rows=other["rows"])
     rest = reproduce("tiny", **elsewhere)
     assert [(row.name, [run.seed for run in row.runs]) for row in rest.rows] == [("pyramid", [1])]
+    given(rows=other["rows"][:1])
+    with pytest.raises(InputError, match="holds no run whose row, recipe and way of measuring are"):
+        reproduce("tiny", **elsewhere)
 
 
 def test_options_that_choose_nothing_are_refused(tiny, tmp_path):

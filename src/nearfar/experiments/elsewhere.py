@@ -17,6 +17,7 @@ __all__ = ["finished_elsewhere"]
 
 #: What ``results.json`` says of a run besides its figures.
 _SAID = ("seed", "best_epoch", "made", "recipe")
+_MADE = ("measure", "images", "machine", "date", "versions")
 
 
 def finished_elsewhere(
@@ -32,15 +33,24 @@ def finished_elsewhere(
         files: each a ``results.json``, or the folder it lies in; where two hold a run, the first counts.
 
     Raises:
-        InputError: a file that is missing, is not such a file, or holds another table or a smoke run.
+        InputError: a file that is missing, is not such a file, holds another table or a smoke run, or
+            no run of the table.
     """
     found: dict[int, Measured] = {}
     for file in files:
-        for measured in _read(table, file / "results.json" if file.is_dir() else file):
-            recipe = Recipe.from_dict(measured.made["recipe"])
-            for i, run in enumerate(runs):
-                if run.row == measured.row and run.recipe == recipe and i not in found:
-                    found[i] = measured
+        held = file / "results.json" if file.is_dir() else file
+        of_this_table = {
+            i: measured
+            for measured in _read(table, held)
+            for i, run in enumerate(runs)
+            if (run.row, run.recipe) == (measured.row, Recipe.from_dict(measured.made["recipe"]))
+        }
+        if not of_this_table:
+            raise InputError(
+                f"{held} holds no run whose row, recipe and way of measuring are those of {table.name} in "
+                f"this version of nearfar; leave it out"
+            )
+        found = of_this_table | found
     return found
 
 
@@ -58,9 +68,9 @@ def _read(table: Table, file: Path) -> list[Measured]:
         raise InputError(
             f"{file} must be a results.json of this version of nearfar ({SCHEMA}), got {schema!r}"
         )
-    if held["table"] != table.name:
-        raise InputError(f"{file} holds results of {held['table']}, and not of {table.name}")
-    if held["smoke_run"]:
+    if held.get("table") != table.name:
+        raise InputError(f"{file} holds results of {held.get('table')}, and not of {table.name}")
+    if held.get("smoke_run"):
         raise InputError(f"{file} holds the figures of a smoke run, which mean nothing")
     try:
         return [
@@ -75,5 +85,6 @@ def _read(table: Table, file: Path) -> list[Measured]:
 
 def _measured(row: Mapping[str, Any], run: Mapping[str, Any]) -> Measured:
     values = {key: value for key, value in run.items() if key not in _SAID}
-    made = {**run["made"], "recipe": with_changes(row["recipe"], run["recipe"])}
+    made = {key: run["made"][key] for key in _MADE}
+    made["recipe"] = with_changes(row["recipe"], run["recipe"])
     return Measured(row["name"], run["seed"], values, row["parameters"], run["best_epoch"], made)

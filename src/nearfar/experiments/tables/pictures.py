@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nearfar.auditing.plots import COLOURS
 from nearfar.experiments.tables.table import Column, Row
 
 __all__ = ["plot_runs"]
+
+_OURS, _PAPER = COLOURS[1], COLOURS[6]
 
 
 def plot_runs(
@@ -31,53 +34,10 @@ def plot_runs(
     figure = Figure(figsize=(9, 1.6 + 0.62 * len(rows)), layout="constrained")
     ax = figure.add_subplot()
     for i, row in enumerate(rows):
-        values, mean = row.values(column.key), row.mean(column)
-        if mean is None:
-            continue
-        ax.plot(values, [i] * len(values), "o", color=COLOURS[1], alpha=0.45, markersize=6)
-        ax.errorbar(
-            mean,
-            i - 0.22,
-            xerr=row.std(column),
-            fmt="|",
-            color=COLOURS[1],
-            markersize=13,
-            markeredgewidth=2.5,
-            elinewidth=2,
-            capsize=3,
-        )
-        printed = row.paper.get(column.key)
-        if printed is not None:
-            ax.errorbar(
-                printed.mean,
-                i + 0.24,
-                xerr=printed.std,
-                fmt="D",
-                color=COLOURS[6],
-                markersize=6,
-                markerfacecolor="white",
-                elinewidth=1.4,
-                capsize=3,
-            )
-    ax.plot([], [], "o", color=COLOURS[1], alpha=0.45, label="ours, a run each")
-    ax.plot(
-        [], [], "|", color=COLOURS[1], markersize=13, markeredgewidth=2.5, label="ours, mean ± std"
-    )
-    if any(column.key in row.paper for row in rows):
-        ax.plot([], [], "D", color=COLOURS[6], markerfacecolor="white", label="paper, mean ± std")
+        _draw_row(ax, i, row, column)
+    _name_marks(ax, with_paper=any(column.key in row.paper for row in rows))
     for value, words in marks:
-        ax.axvline(value, color=COLOURS[0], linewidth=1, linestyle=":")
-        ax.annotate(
-            words,
-            (value, 1),
-            xytext=(3, -4),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            va="top",
-            rotation=90,
-            fontsize=8.5,
-            color=COLOURS[0],
-        )
+        _draw_line(ax, value, words)
     ax.set_yticks(range(len(rows)), [row.name for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel(label)
@@ -86,3 +46,60 @@ def plot_runs(
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _draw_row(ax: Axes, place: int, row: Row, column: Column) -> None:
+    """A row's runs at a height; mean and deviation a little above it, the paper's a little below."""
+    mean = row.mean(column)
+    if mean is None:
+        return
+    values = row.values(column.key)
+    ax.plot(values, [place] * len(values), "o", color=_OURS, alpha=0.45, markersize=6)
+    ax.errorbar(
+        mean,
+        place - 0.22,
+        xerr=row.std(column),
+        fmt="|",
+        color=_OURS,
+        markersize=13,
+        markeredgewidth=2.5,
+        elinewidth=2,
+        capsize=3,
+    )
+    printed = row.paper.get(column.key)
+    if printed is not None:
+        ax.errorbar(
+            printed.mean,
+            place + 0.24,
+            xerr=printed.std,
+            fmt="D",
+            color=_PAPER,
+            markersize=6,
+            markerfacecolor="white",
+            elinewidth=1.4,
+            capsize=3,
+        )
+
+
+def _name_marks(ax: Axes, with_paper: bool) -> None:
+    """The legend's entries, without a figure behind them."""
+    ax.plot([], [], "o", color=_OURS, alpha=0.45, label="ours, a run each")
+    ax.plot([], [], "|", color=_OURS, markersize=13, markeredgewidth=2.5, label="ours, mean ± std")
+    if with_paper:
+        ax.plot([], [], "D", color=_PAPER, markerfacecolor="white", label="paper, mean ± std")
+
+
+def _draw_line(ax: Axes, value: float, words: str) -> None:
+    """A figure that all rows are to be seen against."""
+    ax.axvline(value, color=COLOURS[0], linewidth=1, linestyle=":")
+    ax.annotate(
+        words,
+        (value, 1),
+        xytext=(3, -4),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        va="top",
+        rotation=90,
+        fontsize=8.5,
+        color=COLOURS[0],
+    )

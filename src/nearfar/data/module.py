@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nearfar.data.ahead import AheadLoader
-from nearfar.data.augmentation import Augmentation, Colours
+from nearfar.data.augmentation import Augmentation, Colours, box_sides
 from nearfar.data.lesson import Lesson
 from nearfar.data.normalise import Normalisation
 from nearfar.data.shown import EpochBatches, ShownImages
@@ -61,6 +61,7 @@ class ScaleData(L.LightningDataModule):
         self._begin = (0, 0)
         self._lesson: Lesson | None = None
         self._colours: Colours | None = None
+        self._measured: Tensor | None = None
         self._images = data.images
         self._labels = data.labels
         self._data = data
@@ -157,6 +158,15 @@ class ScaleData(L.LightningDataModule):
             self._colours = Colours.of(self._sample())
         return self._colours
 
+    def _sides(self) -> Tensor | None:
+        """How large the things on the training images are, where they exchange their sizes."""
+        level = self.spec.protocol.level
+        if self.spec.exchange_sizes is None or level is None:
+            return None
+        if self._measured is None:
+            self._measured = box_sides(self.in_order("train"), level)
+        return self._measured
+
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         shown = self._shown("train", self._augmentation())
         loader = self._batches(shown, self.seed)
@@ -196,6 +206,8 @@ class ScaleData(L.LightningDataModule):
             spec.pad or 0,
             spec.augment == "views",
             spec.random_scale,
+            spec.exchange_sizes,
+            self._sides(),
             spec.warp,
             spec.colour,
             self.colours(),

@@ -167,6 +167,11 @@ class ScaleProtocol:
         return self._lighter(shown).clamp(0, 1)
 
     @property
+    def level(self) -> float | None:
+        """The background's value in every channel, from 0 to 1; ``None`` where it is the content's edge."""
+        return {"black": 0.0, "grey": _GREY, "edge": None}[self.background]
+
+    @property
     def _outside(self) -> Outside:
         return "border" if self.background == "edge" else "zeros"
 

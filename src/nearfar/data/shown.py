@@ -130,7 +130,7 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
         # Crops may come from beyond the canvas.
         self._frame = dataclasses.replace(protocol, canvas=canvas)
         shown_in_bytes = 4 * len(labels) * images.shape[1] * canvas**2
-        lasting = isinstance(images, Tensor) and augmentation.scale is None
+        lasting = isinstance(images, Tensor) and not augmentation.rescales
         if lasting and shown_in_bytes <= HOLD:
             self._held = self._framed(torch.arange(len(labels)))
 

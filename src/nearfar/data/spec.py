@@ -50,6 +50,11 @@ class DataSpec:
         pad: in pixels of the canvas; default 4, of ``views`` 16; only with these two.
         random_scale: bounds of a factor, such as ``[0.5, 2]``: each epoch shows each training image at
             its scale times a factor of its own, drawn log-uniformly.
+        exchange_sizes: bounds of the same factor, such as ``[0.35, 2]``: each epoch gives each training image
+            the size of another one, drawn by lot, so that the sizes together stay what they are
+            (:func:`nearfar.data.augmentation.draw_exchanges`). A thing's size is the longer side of the
+            box of what differs from the background by more than a tenth, at the image's scale. Each
+            training image is read once before. Not with ``random_scale``, nor with background ``edge``.
         rotate: each epoch turns each training image by an angle of its own, of up to so many degrees (at
             most 180) either way, about the canvas' middle: once it is at its scale, before crops. Outside
             is the edge repeated. Like the next two it leaves areas what they are
@@ -86,6 +91,7 @@ class DataSpec:
     augment: Literal["none", "crop_flip", "views"] = "none"
     pad: int | None = None
     random_scale: tuple[float, float] | None = None
+    exchange_sizes: tuple[float, float] | None = None
     rotate: float = 0.0
     shear: float = 0.0
     stretch: float = 1.0
@@ -118,8 +124,7 @@ class DataSpec:
                 f"pad is how far augment='crop_flip' and 'views' shift, at least 1 pixel, got "
                 f"pad={self.pad} with augment={self.augment!r}; leave one out or give both"
             )
-        if self.random_scale is not None:
-            object.__setattr__(self, "random_scale", _bounds(self.random_scale))
+        self._check_scales()
         self._check_warp()
         if not (math.isfinite(self.colour) and self.colour >= 0):
             raise InputError(
@@ -139,6 +144,23 @@ class DataSpec:
         """``rotate``, ``shear`` and ``stretch``; or nothing."""
         given = (self.rotate, self.shear, self.stretch)
         return None if given == (0, 0, 1) else given
+
+    def _check_scales(self) -> None:
+        for name in ("random_scale", "exchange_sizes"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _bounds(name, given))
+        if self.exchange_sizes is None:
+            return
+        if self.random_scale is not None:
+            raise InputError(
+                f"random_scale and exchange_sizes both change images' sizes, got {list(self.random_scale)} "
+                f"and {list(self.exchange_sizes)}; leave one out"
+            )
+        if self.protocol.level is None:
+            raise InputError(
+                f"exchange_sizes measures things before a plain background, and protocol.background is "
+                f"{self.protocol.background!r}; take 'black' or 'grey', or random_scale"
+            )
 
     def _check_warp(self) -> None:
         given = (self.rotate, self.shear, self.stretch)
@@ -165,7 +187,8 @@ class DataSpec:
             max_skipped = _MAX_SKIPPED
         if is_own(self.source) and size is None:
             trained = max(self.protocol.train_band or self.protocol.train_scales)
-            largest = max(trained * (self.random_scale or (1, 1))[1], *self.protocol.test_scales)
+            enlarged = (self.random_scale or self.exchange_sizes or (1, 1))[1]
+            largest = max(trained * enlarged, *self.protocol.test_scales)
             size = math.ceil(self.protocol.content * largest)
         return dataclasses.replace(
             self,
@@ -186,10 +209,10 @@ class DataSpec:
             return None
 
 
-def _bounds(given: Sequence[float]) -> tuple[float, float]:
+def _bounds(name: str, given: Sequence[float]) -> tuple[float, float]:
     values = as_scales(given)
     if len(values) != 2 or not values[0] < values[1]:
         raise InputError(
-            f"random_scale must be a smallest and a largest factor, such as [0.5, 2], got {list(given)}"
+            f"{name} must be a smallest and a largest factor, such as [0.5, 2], got {list(given)}"
         )
     return values[0], values[1]

@@ -54,7 +54,7 @@ def images_for(
     spec = dataclasses.replace(
         data,
         protocol=shown,
-        random_scale=data.random_scale or random_scale,
+        random_scale=None if data.exchange_sizes else data.random_scale or random_scale,
         validation=data.validation or None,
     )
     images = _loaded(spec)

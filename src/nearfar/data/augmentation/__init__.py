@@ -2,6 +2,7 @@
 
 from nearfar.data.augmentation.colour import Colours, draw_colours, shift_colours
 from nearfar.data.augmentation.crops import crop, crop_flip, draw_crop_flip, ten_crop
+from nearfar.data.augmentation.exchange import box_sides, draw_exchanges
 from nearfar.data.augmentation.plan import Augmentation, Draws
 from nearfar.data.augmentation.scaling import draw_scales
 from nearfar.data.augmentation.testing import TenCropped
@@ -12,10 +13,12 @@ __all__ = [
     "Colours",
     "Draws",
     "TenCropped",
+    "box_sides",
     "crop",
     "crop_flip",
     "draw_colours",
     "draw_crop_flip",
+    "draw_exchanges",
     "draw_scales",
     "draw_warps",
     "shift_colours",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nearfar.data.augmentation.colour import Colours, draw_colours, shift_colours
 from nearfar.data.augmentation.crops import crop, crop_flip, draw_crop_flip
+from nearfar.data.augmentation.exchange import draw_exchanges
 from nearfar.data.augmentation.scaling import draw_scales
 from nearfar.data.augmentation.warping import draw_warps, warp
 
@@ -22,6 +23,9 @@ class Augmentation:
         pad: the largest shift of crops and flips, in pixels; 0: none.
         views: crops come out of a picture rendered larger by ``pad`` on all sides, not out of zeros.
         scale: bounds of the factor by which each image's scale is multiplied.
+        exchange: bounds of the same factor where it gives each image the size of another one
+            (:func:`draw_exchanges`), in place of ``scale``.
+        sides: ``[N]``, how large the thing on each image is; needed with ``exchange``.
         warp: the largest angle and slant, in degrees, and stretch (:func:`draw_warps`); none by default.
         colour: standard deviation of the amounts by which colours are moved; 0: none.
         colours: along what they are moved; needed with ``colour``.
@@ -30,6 +34,8 @@ class Augmentation:
     pad: int = 0
     views: bool = False
     scale: tuple[float, float] | None = None
+    exchange: tuple[float, float] | None = None
+    sides: Tensor | None = None
     warp: tuple[float, float, float] | None = None
     colour: float = 0.0
     colours: Colours | None = None
@@ -45,11 +51,22 @@ class Augmentation:
         places = 2 * self.pad if self.views else None
         return Draws(
             self,
-            draw_scales(count, *self.scale, seed, epoch) if self.scale else None,
+            self._factors(count, seed, epoch),
             draw_warps(count, *self.warp, seed, epoch) if self.warp else None,
             draw_crop_flip(count, self.pad, seed, epoch, places) if self.pad else None,
             draw_colours(count, self.colour, seed, epoch) if self.colour else None,
         )
+
+    @property
+    def rescales(self) -> bool:
+        """Whether images are shown at other scales than theirs."""
+        return self.scale is not None or self.exchange is not None
+
+    def _factors(self, count: int, seed: int, epoch: int) -> Tensor | None:
+        if self.exchange is not None:
+            assert self.sides is not None, "sizes are measured before they are exchanged"
+            return draw_exchanges(self.sides, *self.exchange, seed, epoch)
+        return draw_scales(count, *self.scale, seed, epoch) if self.scale else None
 
 
 @dataclass(frozen=True)

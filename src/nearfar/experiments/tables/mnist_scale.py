@@ -60,6 +60,12 @@ BEST: dict[str, tuple[ModelSpec, int, dict[str, Any], TrainerSpec]] = {
     ),
     "zooming net, closer windows, warped": (CLOSER, 20, _WARPED, _FULL),
     "wide zooming net, warped": (WIDE, 40, _WARPED, _HALF),
+    "wide zooming net, warped, sizes exchanged": (
+        WIDE,
+        40,
+        {**_WARPED, "exchange_sizes": (0.35, 2.0)},
+        _HALF,
+    ),
 }
 
 

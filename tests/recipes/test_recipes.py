@@ -14,7 +14,7 @@ from nearfar.cli.main import main
 from nearfar.cli.parsing import parse_call
 from nearfar.experiments.reproduce import find_table
 from nearfar.models import create_model, list_models
-from nearfar.training import train
+from nearfar.training import TrainerSpec, train
 
 ROOT = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in ROOT.glob("*.yaml"))
@@ -63,6 +63,7 @@ def test_every_family_has_a_recipe():
         ("hierarchical_mnist_scale", "hierarchical"),
         ("si_mnist_scale", "SI"),
         ("zoom_mnist_scale", "zooming net, closer windows, warped"),
+        ("wide_zoom_mnist_scale", "wide zooming net, warped, sizes exchanged"),
     ],
 )
 def test_recipe_is_the_first_fold_of_its_row(name, row):
@@ -72,6 +73,7 @@ def test_recipe_is_the_first_fold_of_its_row(name, row):
     assert options["data"].explicit() == first.recipe.data
     assert options["fit"] == first.recipe.fit
     assert options["seed"] == first.recipe.seed
+    assert options.get("trainer", TrainerSpec()) == first.recipe.trainer
 
 
 @pytest.mark.slow

@@ -59,7 +59,6 @@ BEST: dict[str, tuple[ModelSpec, int, dict[str, Any], TrainerSpec]] = {
         _FULL,
     ),
     "zooming net, closer windows, warped": (CLOSER, 20, _WARPED, _FULL),
-    "wide zooming net, warped": (WIDE, 40, _WARPED, _HALF),
     "wide zooming net, warped, sizes exchanged": (
         WIDE,
         40,

@@ -80,7 +80,7 @@ def gather(*, names: tuple[str, ...] = (), files: tuple[Path, ...] = ()) -> None
     """
 
 
-@pytest.mark.parametrize("words", [("--names", "a,b c*"), ("--names=a,b c*",)])
+@pytest.mark.parametrize("words", [("--names", "a, b c*"), ("--names=a,b c*",)])
 @pytest.mark.parametrize("more", [("--files", "x/y,z"), ("--files=x/y,z",)])
 def test_a_list_of_names_or_paths_needs_no_brackets(words, more):
     assert parsed(*words, *more, function=gather) == {

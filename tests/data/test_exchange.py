@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.data.augmentation import box_sides, draw_exchanges
@@ -99,6 +100,36 @@ def test_training_images_are_shown_at_each_other_s_sizes(background):
     assert torch.equal(shown, torch.cat(list(data.in_order("validation"))))
 
 
+def test_the_sizes_shown_are_those_that_there_were():
+    spec = dataclasses.replace(SPEC, train=400, exchange_sizes=(0.1, 10))
+    data = ScaleData(spec, batch_size=400, seed=1)
+    loader = data.train_dataloader()
+    (wanted,) = loader.sampler
+    before = box_sides(data.in_order("train")).sort().values
+    after = box_sides([loader.dataset[wanted][0]]).sort().values
+    assert before[-1] - before[0] > 12
+    # What is blurred or sharpened by a change of size gains or loses a pixel.
+    assert (after - before).abs().max() <= 2
+    assert (after - before).double().mean().abs() < 0.6
+
+
+def test_sizes_that_are_all_alike_are_not_exchanged(tmp_path):
+    for i in range(30):
+        kind = tmp_path / "abc"[i % 3]
+        kind.mkdir(exist_ok=True)
+        Image.new("RGB", (12, 12), (200, 100, 8 * i)).save(kind / f"{i}.png")
+    protocol = ScaleProtocol(16, 12)
+    spec = DataSpec("folder", tmp_path, protocol, test=6, validation=6, exchange_sizes=(0.5, 2))
+    with pytest.raises(
+        InputError,
+        match=r"things on the 18 training images are all 12 pixels large; take random_scale",
+    ):
+        ScaleData(spec).train_dataloader()
+    stream = dataclasses.replace(spec, source="stream_folder")
+    with pytest.raises(InputError, match=r"and stream_folder is a stream; take random_scale"):
+        ScaleData(stream).train_dataloader()
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -108,6 +139,11 @@ def test_training_images_are_shown_at_each_other_s_sizes(background):
             {"protocol": ScaleProtocol(background="edge")},
             r"before a plain background, and protocol.background is 'edge'; take 'black' or 'grey'",
         ),
+        (
+            {"protocol": ScaleProtocol(28, 20, train_band=(0.5, 2))},
+            r"shows up to 40 pixels of the longer side on 28; take a larger canvas, or random_scale",
+        ),
+        ({"protocol": ScaleProtocol(side="shorter")}, r"up to 12 pixels of the shorter side on 28"),
     ],
 )
 def test_what_cannot_be_exchanged_is_said(changed, said):

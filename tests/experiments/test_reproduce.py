@@ -219,13 +219,22 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
     with pytest.raises(InputError, match=r"\(nearfar.table/2\), got 'nearfar.table/1'"):
         reproduce("tiny", **elsewhere)
     given(rows=[{"name": "plain", "runs": [{"seed": 0}]}])
-    with pytest.raises(InputError, match=r"is damaged: a run lacks or has a wrong 'made'"):
+    with pytest.raises(
+        InputError, match=r"is damaged, a run lacks or has a wrong 'made'; leave it"
+    ):
         reproduce("tiny", **elsewhere)
-    other = json.loads(json.dumps(held))
-    del other["rows"][0]["runs"][0]["made"]["machine"]
-    given(rows=other["rows"])
-    with pytest.raises(InputError, match=r"is damaged: a run lacks or has a wrong 'machine'"):
-        reproduce("tiny", **elsewhere)
+    for spoil, said in (
+        (lambda run: run["made"].pop("machine"), "'machine'"),
+        (lambda run: run["made"].update(versions="all"), "dictionary update"),
+        (lambda run: run.pop("error"), "'error'"),
+        (lambda run: run.update(error="abc"), "figure 'abc'"),
+        (lambda run: run.update(recipe=[]), "list"),
+    ):
+        other = json.loads(json.dumps(held))
+        spoil(other["rows"][0]["runs"][0])
+        given(rows=other["rows"])
+        with pytest.raises(InputError, match=f"is damaged, a run lacks or has a wrong .*{said}"):
+            reproduce("tiny", **elsewhere)
     file.write_text("[1")
     with pytest.raises(InputError, match=r"results.json is no JSON"):
         reproduce("tiny", **elsewhere)
@@ -235,6 +244,7 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
         reproduce("tiny", **(elsewhere | {"given": (tmp_path / "nowhere",)}))
     other = json.loads(json.dumps(held))
     other["rows"][0]["recipe"]["fit"]["epochs"] = 7  # the first row's two runs
+    other["rows"][0]["runs"][1]["recipe"] = {"fit.epochs": "of a later nearfar"}
     other["rows"][1]["runs"][0]["made"]["measure"] = 0
     given(rows=other["rows"])
     rest = reproduce("tiny", **elsewhere)
@@ -242,6 +252,40 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
     given(rows=other["rows"][:1])
     with pytest.raises(InputError, match="holds no run whose row, recipe and way of measuring are"):
         reproduce("tiny", **elsewhere)
+
+
+def test_more_runs_are_not_replaced_by_fewer(tiny, tmp_path, monkeypatch):
+    """Which is said before anything is trained."""
+    out = tmp_path / "out"
+    whole = reproduce("tiny", out=out, work=tmp_path / "work")
+    before = (out / "results.json").read_bytes()
+    monkeypatch.setattr(running, "train", None)
+    for options in ({"rows": ("plain",)}, {"now": True, "given": (_part(out, tmp_path),)}):
+        with pytest.raises(InputError, match="holds 4 runs, which 2 must not replace; .* --given "):
+            reproduce("tiny", out=out, work=tmp_path / "none", **options)
+    assert (out / "results.json").read_bytes() == before
+    again = reproduce("tiny", out=out, work=tmp_path / "none", rows="plain", given=str(out))
+    assert [row.runs for row in again.rows] == [row.runs for row in whole.rows]
+
+
+def _part(out, tmp_path):
+    """Half of a table in a folder of its own."""
+    held = json.loads((out / "results.json").read_text())
+    held["rows"] = held["rows"][:1]
+    part = tmp_path / "part.json"
+    part.write_text(json.dumps(held))
+    return part
+
+
+def test_figures_on_different_images_do_not_meet(tiny, tmp_path):
+    places = {"out": tmp_path / "out", "work": tmp_path / "work"}
+    reproduce("tiny", **places)
+    part = _part(places["out"], tmp_path)
+    held = json.loads(part.read_text())
+    held["rows"][0]["runs"][1]["made"]["images"] = "another edition"
+    part.write_text(json.dumps(held))
+    with pytest.raises(InputError, match=r"are of different images \('' and 'another edition'\)"):
+        reproduce("tiny", now=True, given=(part,), out=tmp_path / "2", work=tmp_path / "none")
 
 
 def test_options_that_choose_nothing_are_refused(tiny, tmp_path):
@@ -277,7 +321,7 @@ def test_a_whole_table_is_not_replaced_by_less(tiny, tmp_path):
     with pytest.raises(InputError, match="which a smoke run must not replace"):
         reproduce("tiny", out=whole, work=tmp_path / "work", fast=True)
     (tmp_path / "work" / "tiny" / "plain-0" / "measured-tiny.json").unlink()
-    with pytest.raises(InputError, match="which a part of it must not replace"):
+    with pytest.raises(InputError, match="holds 4 runs, which 3 must not replace"):
         reproduce("tiny", out=whole, work=tmp_path / "work", now=True)
     assert (whole / "results.json").read_bytes() == before
     with pytest.raises(InputError, match="is a file; choose a folder with --out"):

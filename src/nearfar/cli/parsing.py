@@ -129,15 +129,19 @@ def _words(function: Callable[..., Any], arguments: list[str]) -> list[str]:
         elif before in lists and re.fullmatch(_NUMBERS, word):
             words.append(f"[{word}]")
         elif before in texts and not word.startswith(("[", "-")):
-            words[-1] = f"{before}={json.dumps(word.split(','))}"
+            words[-1] = f"{before}={json.dumps(_parts(word))}"
         elif word.partition("=")[0] in texts and not word.partition("=")[2].startswith("["):
             option, equals, value = word.partition("=")
-            words.append(f"{option}={json.dumps(value.split(','))}" if equals else word)
+            words.append(f"{option}={json.dumps(_parts(value))}" if equals else word)
         elif word.partition("=")[0] in lists and re.fullmatch(_NUMBERS, word.partition("=")[2]):
             words.append("{}=[{}]".format(*word.split("=")))
         else:
             words.append(word)
     return words
+
+
+def _parts(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",")]
 
 
 class _Formatter(DefaultHelpFormatter):

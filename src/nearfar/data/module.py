@@ -159,13 +159,29 @@ class ScaleData(L.LightningDataModule):
         return self._colours
 
     def _sides(self) -> Tensor | None:
-        """How large the things on the training images are, where they exchange their sizes."""
+        """How large the things on the training images are, where they exchange their sizes.
+
+        Raises:
+            InputError: images of a stream, or all of one size.
+        """
         level = self.spec.protocol.level
         if self.spec.exchange_sizes is None or level is None:
             return None
-        if self._measured is None:
-            self._measured = box_sides(self.in_order("train"), level)
-        return self._measured
+        if self._measured is not None:
+            return self._measured
+        if not isinstance(self._images, Tensor):
+            raise InputError(
+                f"exchange_sizes measures every training image before the first epoch, and "
+                f"{self.spec.source} is a stream; take random_scale, or a source in memory"
+            )
+        sides = box_sides(self.in_order("train"), level)
+        if len(set(sides[sides > 0].tolist())) < 2:
+            raise InputError(
+                f"exchange_sizes would change nothing: the things on the {len(sides)} training images are "
+                f"all {int(sides.max())} pixels large; take random_scale, or leave it out"
+            )
+        self._measured = sides
+        return sides
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         shown = self._shown("train", self._augmentation())

@@ -53,8 +53,8 @@ class DataSpec:
         exchange_sizes: bounds of the same factor, such as ``[0.35, 2]``: each epoch gives each training image
             the size of another one, drawn by lot, so that the sizes together stay what they are
             (:func:`nearfar.data.augmentation.draw_exchanges`). A thing's size is the longer side of the
-            box of what differs from the background by more than a tenth, at the image's scale. Each
-            training image is read once before. Not with ``random_scale``, nor with background ``edge``.
+            box of what differs from the background by more than a tenth, at the image's scale, on the
+            canvas, which must hold it whole. Not with ``random_scale``, background ``edge`` or streams.
         rotate: each epoch turns each training image by an angle of its own, of up to so many degrees (at
             most 180) either way, about the canvas' middle: once it is at its scale, before crops. Outside
             is the edge repeated. Like the next two it leaves areas what they are
@@ -160,6 +160,15 @@ class DataSpec:
             raise InputError(
                 f"exchange_sizes measures things before a plain background, and protocol.background is "
                 f"{self.protocol.background!r}; take 'black' or 'grey', or random_scale"
+            )
+        largest = self.protocol.content * max(
+            self.protocol.train_band or self.protocol.train_scales
+        )
+        if largest > self.protocol.canvas or self.protocol.side != "longer":
+            raise InputError(
+                f"exchange_sizes measures things on the canvas, which must hold all of every training "
+                f"image; the protocol shows up to {largest:g} pixels of the {self.protocol.side} side on "
+                f"{self.protocol.canvas}; take a larger canvas, or random_scale"
             )
 
     def _check_warp(self) -> None:

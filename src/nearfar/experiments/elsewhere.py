@@ -17,7 +17,7 @@ __all__ = ["finished_elsewhere"]
 
 #: What ``results.json`` says of a run besides its figures.
 _SAID = ("seed", "best_epoch", "made", "recipe")
-_MADE = ("measure", "images", "machine", "date", "versions")
+_MADE = ("measure", "machine", "date", "versions")
 
 
 def finished_elsewhere(
@@ -43,7 +43,7 @@ def finished_elsewhere(
             i: measured
             for measured in _read(table, held)
             for i, run in enumerate(runs)
-            if (run.row, run.recipe) == (measured.row, Recipe.from_dict(measured.made["recipe"]))
+            if (run.row, run.recipe) == (measured.row, _recipe(measured))
         }
         if not of_this_table:
             raise InputError(
@@ -62,7 +62,9 @@ def _read(table: Table, file: Path) -> list[Measured]:
             f"{file} cannot be read: {cause.strerror}; name a results.json of {table.name} or its folder"
         ) from cause
     except ValueError as cause:
-        raise InputError(f"{file} is no JSON: {cause}") from cause
+        raise InputError(
+            f"{file} is no JSON ({cause}); name a results.json of {table.name} or its folder"
+        ) from cause
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema != SCHEMA:
         raise InputError(
@@ -74,17 +76,33 @@ def _read(table: Table, file: Path) -> list[Measured]:
         raise InputError(f"{file} holds the figures of a smoke run, which mean nothing")
     try:
         return [
-            _measured(row, run)
+            _measured(table, row, run)
             for row in held["rows"]
             for run in row["runs"]
             if run["made"]["measure"] == table.version
         ]
-    except (KeyError, TypeError) as cause:
-        raise InputError(f"{file} is damaged: a run lacks or has a wrong {cause}") from cause
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise InputError(
+            f"{file} is damaged, a run lacks or has a wrong {cause}; leave it out, or write it again where "
+            f"its runs are, with --now"
+        ) from cause
 
 
-def _measured(row: Mapping[str, Any], run: Mapping[str, Any]) -> Measured:
+def _measured(table: Table, row: Mapping[str, Any], run: Mapping[str, Any]) -> Measured:
     values = {key: value for key, value in run.items() if key not in _SAID}
+    figure = values[table.columns[0].key]
+    if not isinstance(figure, int | float | None) or isinstance(figure, bool):
+        raise ValueError(f"figure {figure!r}")
     made = {key: run["made"][key] for key in _MADE}
+    made["versions"] = dict(made["versions"])
+    made["images"] = run["made"].get("images", "")
     made["recipe"] = with_changes(row["recipe"], run["recipe"])
     return Measured(row["name"], run["seed"], values, row["parameters"], run["best_epoch"], made)
+
+
+def _recipe(measured: Measured) -> Recipe | None:
+    """Nothing where another version of nearfar wrote what this one does not know."""
+    try:
+        return Recipe.from_dict(measured.made["recipe"])
+    except InputError:
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nearfar.errors import InputError
 from nearfar.experiments.elsewhere import finished_elsewhere
 from nearfar.experiments.running import all_finished, run_all
 from nearfar.experiments.tables import TABLES
-from nearfar.experiments.tables.table import Row, Run, Table
+from nearfar.experiments.tables.table import Measured, Row, Run, Table
 from nearfar.experiments.writing import Making, as_json, as_markdown
 from nearfar.progress import Progress, silent
 
@@ -59,8 +59,8 @@ def reproduce(
     runs are done. Each run is kept below ``work`` with its weights; an interrupted comparison goes on
     where it stopped when started again, inside a run too.
 
-    Several machines can share a table: each trains some of its ``rows`` and writes what it has with
-    ``now``; the last takes the others' results with ``given``.
+    Several machines can share a table: each trains some of its ``rows``, and the last takes the others'
+    results with ``given``. With ``rows`` and ``now`` the table is written with the runs that there are.
 
     Args:
         table: which comparison: mnist-scale, invariance, relu-vs-tanh, tiny-imagenet, cifar or
@@ -79,33 +79,37 @@ def reproduce(
 
     Raises:
         InputError: no such table or row, missing data, ``now`` with ``rows``, a smoke run with
-            ``given``, or folders and files that hold something else.
+            ``given``, runs given of another edition of the images, folders and files that hold
+            something else, or more runs than would be written.
     """
     chosen, runs = find_table(table, fast)
     _check_options(fast, now, rows, given)
-    named = _rows_named(chosen, runs, rows)
-    elsewhere = finished_elsewhere(chosen, runs, given)
+    named = _rows_named(chosen, runs, (rows,) if isinstance(rows, str) else rows)
+    files = [given] if isinstance(given, str | Path) else given
+    elsewhere = finished_elsewhere(chosen, runs, [Path(file) for file in files])
     work = Path(work) / "smoke" if fast else Path(work)
     place = Path("runs/smoke" if fast else "results") / table if out is None else Path(out)
     _check_place(place, table, fast)
+    found = all_finished(chosen, runs, work, elsewhere)
+    if given:
+        _check_editions(found.values())
+    if now and not found:
+        raise InputError(f"no run of {table} is finished in {work}; leave out --now to train them")
+    coming = [i for i, run in enumerate(runs) if not now and run.row in (named or [run.row])]
+    _keep_more(place, len({*found, *coming}))
     if now:
-        found = all_finished(chosen, runs, work, elsewhere)
         measured = [found[i] for i in sorted(found)]
-        if not measured:
-            raise InputError(
-                f"no run of {table} is finished in {work}; leave out --now to train them"
-            )
     else:
         measured = run_all(
             chosen, find_table, fast, work, jobs, progress, rows=named, given=elsewhere
         )
+    if given:
+        _check_editions(measured)
     lines = chosen.rows(measured)
     left = len(runs) - len(measured)
     command = f"nearfar reproduce {table}"
     command += (f" --jobs {jobs}" if jobs > 1 else "") + (" --fast" if fast else "")
     made = Making(command, fast, left)
-    if left:
-        _keep_whole(place)
     make_folder(place)
     figures = json.dumps(as_json(chosen, lines, made), indent=1, allow_nan=False) + "\n"
     write_atomically(place / _FIGURES, figures)
@@ -137,9 +141,10 @@ def _rows_named(table: Table, runs: Sequence[Run], patterns: Sequence[str]) -> l
     """The table's rows that patterns name; none for no pattern."""
     names = list(dict.fromkeys(run.row for run in runs))
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise InputError(
-                f"{table.name} has no row {pattern!r}; its rows are {', '.join(map(repr, names))}"
+                f"{table.name} has no row {pattern!r}; its rows are {', '.join(map(repr, names))}; a name "
+                f"that holds a comma is written as a pattern, ? in the comma's place, or as '[\"NAME\"]'"
             )
     return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
@@ -162,12 +167,23 @@ def _check_place(place: Path, table: str, fast: bool) -> None:
         )
 
 
-def _keep_whole(place: Path) -> None:
-    """Refuses to write a part of a table over the whole."""
-    if _results(place).get("runs_left") == 0:
+def _keep_more(place: Path, runs: int) -> None:
+    """Refuses to write fewer runs over more, before anything is trained."""
+    held = sum(len(row["runs"]) for row in _results(place).get("rows", []))
+    if held > runs:
         raise InputError(
-            f"{place} holds the whole table, which a part of it must not replace; choose another folder "
-            f"with --out"
+            f"{place} holds {held} runs, which {runs} must not replace; choose another folder with --out, or "
+            f"take them over with --given {place}"
+        )
+
+
+def _check_editions(measured: Iterable[Measured]) -> None:
+    """Refuses figures on different images in one table: recipes do not say which edition of a set."""
+    editions = sorted({str(m.made.get("images", "")) for m in measured})
+    if len(editions) > 1:
+        raise InputError(
+            f"the runs given and those here are of different images ({' and '.join(map(repr, editions))}), "
+            f"whose figures do not belong in one table; leave them out of --given"
         )
 
 

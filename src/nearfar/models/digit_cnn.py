@@ -84,24 +84,19 @@ class PlaceHead(DenseHead):
     ) -> None:
         super().__init__(in_chs, (1, 1), (in_chs,), num_classes)
         self.grid = grid
-        weigh = PlaceConv(in_chs, in_chs, grid, groups=in_chs, bias=False)
+        weigh = nn.Conv2d(in_chs, in_chs, grid, groups=in_chs, bias=False)
         self.hidden = nn.Sequential(weigh, nn.BatchNorm2d(in_chs), nn.ReLU(), nn.Dropout(drop_rate))
 
-
-class PlaceConv(nn.Conv2d):
-    """A convolution with a filter for each channel, as large as the maps: in training a weighted sum.
-
-    The sum is what the convolution is where the filter fits once, to rounding, and its gradient takes less
-    time. Otherwise, and outside of training, it is a convolution: exports and counts know those.
-
-    Shape:
-        ``[B, C, H, W]`` → ``[B, C, H - h + 1, W - w + 1]`` for filters of h×w.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and tuple(x.shape[-2:]) == self.kernel_size:
-            return (x * self.weight[:, 0]).sum((2, 3), keepdim=True)
-        return super().forward(x)
+    def maps(self, x: Tensor) -> Tensor:
+        """The last hidden layer at every position, ``[B, hidden[-1], h', w']``."""
+        weigh = self.hidden[0]
+        # A filter that fits once is a weighted sum, to rounding, with a quicker gradient. Conversions put
+        # another layer in its place; exports and counts, which are not training, know convolutions.
+        fits_once = tuple(x.shape[-2:]) == tuple(self.grid)
+        if not (self.training and fits_once and type(weigh) is nn.Conv2d):
+            return super().maps(x)
+        hidden: Tensor = self.hidden[1:]((x * weigh.weight[:, 0]).sum((2, 3), keepdim=True))
+        return hidden
 
 
 def _conv(before: int, width: int, kernel: int) -> list[nn.Module]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -16,8 +14,9 @@ from nearfar.data import DataSpec
 from nearfar.data.protocols import SCENARIOS, TEST_SCALES, scenario, unseen
 from nearfar.experiments.tables.mnist_scale import CLOSER
 from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
+from nearfar.experiments.tables.windows import at_scales
 from nearfar.progress import Progress
-from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec, with_options
+from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
 __all__ = ["WEAK_SCALES"]
 
@@ -73,11 +72,7 @@ def _runs(fast: bool) -> list[Run]:
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
     protocol = run.recipe.data.protocol
-    with TemporaryDirectory() as folder:
-        path = trained.path
-        if run.row in _AT_TEST:
-            wider = Path(folder) / "weights.safetensors"
-            path = with_options(path, {"scales": _AT_TEST[run.row]}, wider).path
+    with at_scales(trained, _AT_TEST.get(run.row)) as path:
         curve = audit(path, flips=0, progress=progress).only.curve
     accuracy = {s: 100 * curve.accuracy(s) for s in protocol.test_scales}
     mean = statistics.fmean(accuracy[s] for s in unseen(protocol))

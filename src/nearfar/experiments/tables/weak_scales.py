@@ -153,8 +153,8 @@ WEAK_SCALES = Table(
         "Gaussian pyramid on the same net it is ahead where training lay in the middle (middle, one) and on "
         "the sizes trained on, behind at the far ends: trained on the large third, 82 against 95 % at 0.3 "
         "times; on the small third, 88 against 96 % at full size. One seed.",
-        "'Eight at test': the same training, but once it is trained the net looks through eight windows at 0.5 "
-        "to 5.6 (`nearfar.training.with_options`). Which eight was not tuned.",
+        "'Eight at test': the same training, but once it is trained the net looks through eight windows at "
+        "0.5 to 5.6 (`nearfar.training.with_options`). Which eight was not tuned.",
         "The narrow net that does best on MNIST-Scale (closer windows, at 1.2, 1.6 and 2.1; dropout 0.3; "
         "here without warps) looks through the same eight: its own three cover too little. It stays behind "
         "the net with four windows in all scenarios, most at the far ends.",

@@ -13,7 +13,7 @@ from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing.report import figure_bytes
 from nearfar.errors import InputError
 from nearfar.experiments.elsewhere import finished_elsewhere
-from nearfar.experiments.running import all_finished, run_all
+from nearfar.experiments.running import all_finished, run_all, still_to_train
 from nearfar.experiments.tables import TABLES
 from nearfar.experiments.tables.table import Measured, Row, Run, Table
 from nearfar.experiments.writing import Making, as_json, as_markdown
@@ -60,7 +60,7 @@ def reproduce(
     where it stopped when started again, inside a run too.
 
     Several machines can share a table: each trains some of its ``rows``, and the last takes the others'
-    results with ``given``. With ``rows`` and ``now`` the table is written with the runs that there are.
+    results with ``given``. With ``rows`` or ``now`` the table is written with the runs that there are.
 
     Args:
         table: which comparison: mnist-scale, invariance, relu-vs-tanh, tiny-imagenet, cifar or
@@ -95,8 +95,8 @@ def reproduce(
         _check_editions(found.values())
     if now and not found:
         raise InputError(f"no run of {table} is finished in {work}; leave out --now to train them")
-    coming = [i for i, run in enumerate(runs) if not now and run.row in (named or [run.row])]
-    _keep_more(place, len({*found, *coming}))
+    coming = [] if now else still_to_train(runs, found, named)
+    _keep_more(place, len(found) + len(coming))
     if now:
         measured = [found[i] for i in sorted(found)]
     else:

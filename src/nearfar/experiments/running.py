@@ -27,7 +27,7 @@ from nearfar.training import Recipe, train
 from nearfar.training.fit import WEIGHTS
 from nearfar.version import versions
 
-__all__ = ["Find", "all_finished", "finished", "run_all"]
+__all__ = ["Find", "all_finished", "finished", "run_all", "still_to_train"]
 
 Find = Callable[[str, bool], tuple[Table, list[Run]]]
 """A table's name, and whether it is a smoke run → the table and its runs."""
@@ -57,6 +57,13 @@ def all_finished(
     """The finished runs, those below ``work`` before those given, by their place among the table's."""
     here = {i: done for i, run in enumerate(runs) if (done := finished(table, run, work))}
     return {**given, **here}
+
+
+def still_to_train(
+    runs: Sequence[Run], found: Mapping[int, Measured], rows: Sequence[str] = ()
+) -> list[int]:
+    """Which runs are not finished, by their place; with ``rows``, of these rows only."""
+    return [i for i, run in enumerate(runs) if i not in found and (not rows or run.row in rows)]
 
 
 def run_all(
@@ -92,7 +99,7 @@ def run_all(
         raise InputError(f"jobs must be at least 1, got {jobs}")
     runs = find(table.name, fast)[1]
     found = all_finished(table, runs, work, given)
-    left = [i for i, run in enumerate(runs) if i not in found and run.row in (rows or (run.row,))]
+    left = still_to_train(runs, found, rows)
     shown = _Shown(table.name, len(found) + len(left), len(found), progress)
     if jobs == 1:
         for i in left:

@@ -11,7 +11,7 @@ ORDER = [
     {"errors", "version", "progress", "reference"},
     {"scale_sets", "atomic", "provenance"},
     {"grid"},
-    {"open_sizes", "reading", "maximum"},
+    {"open_sizes", "resampling", "maximum"},
     {"pyramid"},
     {"kernels"},
     {"functional"},

@@ -7,7 +7,7 @@ from nearfar.data import ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.grid import Axis
 from nearfar.pyramid import resample, rescale_each
-from nearfar.reading import reading_matrices, reading_matrix
+from nearfar.resampling import reading_matrices, reading_matrix
 
 FACTORS = (0.17, 0.5, 0.93, 1.0, 1.31, 2.0, 7.3)
 

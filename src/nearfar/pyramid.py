@@ -25,8 +25,8 @@ from nearfar.errors import InputError
 from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
 from nearfar.maximum import maximum
 from nearfar.open_sizes import has_open_size, in_proportion, nearest, resized, same
-from nearfar.reading import Kernel, Outside, reading_matrix, rescale_each, resize
 from nearfar.reference import is_reference_only
+from nearfar.resampling import Kernel, Outside, reading_matrix, rescale_each, resize
 from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
 
 __all__ = [

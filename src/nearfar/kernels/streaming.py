@@ -20,7 +20,7 @@ from nearfar.kernels.layout import is_channels_last
 from nearfar.kernels.plan import Job, Level, Plan
 from nearfar.kernels.room import Room
 from nearfar.kernels.sharing import each_share
-from nearfar.reading import reading_matrix, through
+from nearfar.resampling import reading_matrix, through
 
 __all__ = [
     "again_or_none",

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nearfar.grid import Axis
-from nearfar.reading import reading_matrix
+from nearfar.resampling import reading_matrix
 
 __all__ = ["Lists", "Taps", "restoring", "scale_taps"]
 

@@ -1,6 +1,6 @@
-"""Fast exact paths behind :mod:`nearfar.functional`; each has a plain reference beside it."""
+"""Fast exact paths behind :mod:`nearfar.functional`, and the plain reference of each."""
 
-from nearfar.kernels.choice import engine_for, streams
-from nearfar.reference import reference_only
+from nearfar.kernels.dispatch import can_use_fast_path, engine_for
+from nearfar.resampling import reference_only
 
-__all__ = ["engine_for", "reference_only", "streams"]
+__all__ = ["can_use_fast_path", "engine_for", "reference_only"]

@@ -1,14 +1,14 @@
-"""Which way each scale of an SI-layer is computed, and in what portions: geometry and arithmetic only.
+"""Which way each scale of an operator is computed, and in what portions: geometry and arithmetic only.
 
-Two ways lead to a scale's answer ``T⁻¹ (W * T x)``:
+There are two ways to a scale's output ``T⁻¹ (W * T x)``:
 
-**by its level**  rescale the input, convolve, bring the answer back: s² times the multiplications of the
+**by its level**  rescale the input, convolve, restore the output: s² times the multiplications of the
     plain convolution. Best where the level is small.
 **by tap maps**   mix channels once, ``W_j x`` for every tap j of the kernel, as many multiplications as one
     plain convolution; then every scale is a few shifted, weighted sums of these (see
     :mod:`nearfar.kernels.taps`), whose cost depends on neither the scale nor the input channels.
 
-The plan takes what costs less. It is made once for each input size and kept.
+The plan takes what costs less. It is made once for each input size and cached.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from functools import cached_property, lru_cache
 
 from torch import Tensor
 
-from nearfar.grid import Axis, Grid, Window, base_grid, level_grid
-from nearfar.kernels.taps import Taps, restoring, scale_taps
+from nearfar.grid import Axis, Grid, base_grid, level_grid
+from nearfar.kernels.reference import Composition
+from nearfar.kernels.taps import Taps, restoring_taps, scale_taps
 
-__all__ = ["Band", "Job", "Level", "Plan", "Rates", "make_level_plan", "make_plan"]
+__all__ = ["Band", "Job", "Level", "Rates", "SIPlan", "make_plan"]
 
 
-#: Fewer output channels than this a group make rows of tap maps too short to be worth their lists.
-_NARROWEST = 8
+#: With fewer output channels a group, rows of tap maps are too short to be worth their lists.
+_LEAST_CHANNELS = 8
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Rates:
         sparse: one entry of a tap list, at one output element; 0 for engines that multiply matrices.
         band: rows of outputs in one portion, for engines that multiply matrices.
         budget: elements of tap maps in one portion.
-        least: output elements below which a call costs more than the composition saves.
+        least: output elements below which a call costs more than the fast path saves.
     """
 
     sparse: float
@@ -70,36 +71,39 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """A scale that is computed by its level."""
+    """A scale that is computed by its level.
+
+    Attributes:
+        scale: its index.
+        grid: of the level.
+        outputs: the grid of the convolution's outputs on the level.
+        rows, columns: how the layer's outputs are read from these.
+    """
 
     scale: int
     grid: Grid
-    seen: Grid
+    outputs: Grid
     rows: Taps
     columns: Taps
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What an SI-layer does at one input size.
+class SIPlan:
+    """How a composition is computed at one input size.
 
     Attributes:
+        composition: what is computed; its padding is symmetric, of zeros.
         base: the input's grid.
         target: the outputs' grid.
-        window: the convolution's geometry, with symmetric zero padding.
-        groups: of the convolution.
-        antialias: average where a level is made smaller.
         levels: the scales computed by their levels.
         shared: the indices of the scales computed by tap maps.
         rows, columns: their taps; None where there are none.
         rates: the engine's.
     """
 
+    composition: Composition
     base: Grid
     target: Grid
-    window: Window
-    groups: int
-    antialias: bool
     levels: tuple[Level, ...]
     shared: tuple[int, ...]
     rows: Taps | None
@@ -112,7 +116,7 @@ class Plan:
         return (*(level.scale for level in self.levels), *self.shared)
 
     def pays(self, batch: int, outputs: int) -> bool:
-        """Whether so much work is worth its calls; where not, the plain composition is faster."""
+        """Whether there is enough work; with less, the plain composition is faster."""
         elements = batch * outputs * self.target[0].size * self.target[1].size
         return elements >= (self.rates.least // 16 if self.shared else self.rates.least)
 
@@ -127,7 +131,7 @@ class Plan:
         for band in self._bands(one * block):
             size = one * (band.high - band.low) * block
             images = max(1, self.rates.budget // size)
-            for group in range(self.groups):
+            for group in range(self.composition.groups):
                 for first in range(0, outputs, block):
                     start, stop = (
                         group * outputs + first,
@@ -148,60 +152,56 @@ class Plan:
         fitting = max(8, self.rates.budget // max(1, row))
         rows = min(height, self.rates.band or fitting)
         count = -(-height // rows)
-        if (rows, count) not in self._made:
+        if (rows, count) not in self._band_cache:
             edges = [height * i // count for i in range(count + 1)]
-            made = []
+            bands = []
             for first, last in itertools.pairwise(edges):
                 taps, low, high = self.rows.band(first, last)
-                made.append(Band(first, last, low, high, taps))
-            self._made[rows, count] = made
-        return self._made[rows, count]
+                bands.append(Band(first, last, low, high, taps))
+            self._band_cache[rows, count] = bands
+        return self._band_cache[rows, count]
 
     @cached_property
-    def _made(self) -> dict[tuple[int, int], list[Band]]:
+    def _band_cache(self) -> dict[tuple[int, int], list[Band]]:
         return {}
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=256)
 def make_plan(
-    size: tuple[int, int],
-    scales: tuple[float, ...],
-    window: Window,
-    channels: tuple[int, int, int],
-    antialias: bool,
-    rates: Rates,
-) -> Plan:
-    """The plan for inputs of ``size`` (H, W) and ``channels`` (in, out, groups)."""
-    inputs, outputs, groups = channels
+    size: tuple[int, int], composition: Composition, channels: tuple[int, int], rates: Rates
+) -> SIPlan:
+    """The plan for inputs of ``size`` (H, W) and ``channels`` (in, out).
+
+    Where the scales' outputs are concatenated, every scale is computed by its level.
+    """
+    window, groups = composition.window, composition.groups
     base = base_grid(*size)
     target = window.apply(base)
-    grids = [level_grid(*size, s) for s in scales]
-    seen = [window.apply(grid) for grid in grids]
-
-    def along(a: int, grid: Grid, there: Grid) -> Tensor:
-        return scale_taps(base[a], grid[a], there[a], target[a], _along(window, a), antialias)
-
-    taps = [(along(0, *pair), along(1, *pair)) for pair in zip(grids, seen, strict=True)]
-    each = [(Taps.of([tall]), Taps.of([wide])) for tall, wide in taps]
-
-    mixing = window.kernel[0] * window.kernel[1] * inputs / groups
-    pixels = base[0].size * base[1].size / (target[0].size * target[1].size)
-    saved = [
-        mixing * _area(there) / _area(target)
-        + _resizing(grid, there, target, inputs / outputs, rates)
-        - _combining(*pair, base, target, rates)
-        for grid, there, pair in zip(grids, seen, each, strict=True)
-    ]
-    gain = sum(s for s in saved if s > 0)
-    worth = gain > 1.2 * mixing * pixels and outputs // groups >= _NARROWEST
-    shared = tuple(i for i, s in enumerate(saved) if s > 0) if worth else ()
-    return Plan(
+    grids = [level_grid(*size, s) for s in composition.scales]
+    pairs = [(grid, window.apply(grid)) for grid in grids]
+    taps: list[tuple[Tensor, Tensor]] = []
+    shared: tuple[int, ...] = ()
+    if composition.how == "max":
+        taps = [_taps_of(pair, base, target, composition) for pair in pairs]
+        inputs, outputs = channels
+        mixing = window.kernel[0] * window.kernel[1] * inputs / groups
+        pixels = _area(base) / _area(target)
+        saved = [
+            mixing * _area(level_outputs) / _area(target)
+            + _resizing_cost(grid, level_outputs, target, inputs / outputs, rates)
+            - _combining_cost(Taps.of([tall]), Taps.of([wide]), base, target, rates)
+            for (grid, level_outputs), (tall, wide) in zip(pairs, taps, strict=True)
+        ]
+        if (
+            sum(s for s in saved if s > 0) > 1.2 * mixing * pixels
+            and outputs // groups >= _LEAST_CHANNELS
+        ):
+            shared = tuple(i for i, s in enumerate(saved) if s > 0)
+    return SIPlan(
+        composition,
         base,
         target,
-        window,
-        groups,
-        antialias,
-        tuple(_level(i, grids[i], seen[i], target) for i in range(len(scales)) if i not in shared),
+        tuple(_level(i, *pairs[i], target) for i in range(len(pairs)) if i not in shared),
         shared,
         Taps.of([taps[i][0] for i in shared]) if shared else None,
         Taps.of([taps[i][1] for i in shared]) if shared else None,
@@ -209,37 +209,30 @@ def make_plan(
     )
 
 
-@lru_cache(maxsize=128)
-def make_level_plan(
-    size: tuple[int, int],
-    scales: tuple[float, ...],
-    window: Window,
-    groups: int,
-    antialias: bool,
-    rates: Rates,
-) -> Plan:
-    """The plan that computes every scale by its level."""
-    base = base_grid(*size)
-    target = window.apply(base)
-    grids = [level_grid(*size, s) for s in scales]
-    levels = tuple(_level(i, grid, window.apply(grid), target) for i, grid in enumerate(grids))
-    return Plan(base, target, window, groups, antialias, levels, (), None, None, rates)
+def _level(scale: int, grid: Grid, outputs: Grid, target: Grid) -> Level:
+    rows, columns = (restoring_taps(outputs[a], target[a]) for a in (0, 1))
+    return Level(scale, grid, outputs, rows, columns)
 
 
-def _level(scale: int, grid: Grid, seen: Grid, target: Grid) -> Level:
-    rows, columns = (restoring(seen[a], target[a]) for a in (0, 1))
-    return Level(scale, grid, seen, rows, columns)
+def _taps_of(
+    pair: tuple[Grid, Grid], base: Grid, target: Grid, composition: Composition
+) -> tuple[Tensor, Tensor]:
+    """The vertical and the horizontal matrices of the scale with this level and these outputs on it."""
 
+    def along(a: int) -> Tensor:
+        window = composition.window
+        geometry = (window.kernel[a], window.stride[a], window.padding[a][0], window.dilation[a])
+        level, outputs = pair[0][a], pair[1][a]
+        return scale_taps(base[a], level, outputs, target[a], geometry, composition.antialias)
 
-def _along(window: Window, a: int) -> tuple[int, int, int, int]:
-    return window.kernel[a], window.stride[a], window.padding[a][0], window.dilation[a]
+    return along(0), along(1)
 
 
 def _area(grid: Grid) -> int:
     return grid[0].size * grid[1].size
 
 
-def _combining(rows: Taps, columns: Taps, base: Grid, target: Grid, rates: Rates) -> float:
+def _combining_cost(rows: Taps, columns: Taps, base: Grid, target: Grid, rates: Rates) -> float:
     """Multiplications an output element for one scale from its tap maps."""
     wide = base[1].size / target[1].size
     if rates.sparse:
@@ -248,12 +241,12 @@ def _combining(rows: Taps, columns: Taps, base: Grid, target: Grid, rates: Rates
     return 1.3 * (reach * rows.taps * columns.taps * wide + base[1].size * columns.taps)
 
 
-def _resizing(grid: Grid, seen: Grid, target: Grid, share: float, rates: Rates) -> float:
-    """Multiplications an output element for making a level and bringing its answer back."""
+def _resizing_cost(grid: Grid, outputs: Grid, target: Grid, share: float, rates: Rates) -> float:
+    """Multiplications an output element for making a level and restoring its output."""
 
-    def dense(source: tuple[Axis, Axis], there: tuple[Axis, Axis]) -> float:
-        rows = there[0].size * source[0].size * source[1].size
-        return (rows + _area(there) * source[1].size) / _area(target)
+    def dense(source: tuple[Axis, Axis], to: tuple[Axis, Axis]) -> float:
+        rows = to[0].size * source[0].size * source[1].size
+        return (rows + _area(to) * source[1].size) / _area(target)
 
-    back = rates.sparse * 4 if rates.sparse else dense(seen, target)
+    back = rates.sparse * 4 if rates.sparse else dense(outputs, target)
     return 20 + share * dense(target, grid) + back

@@ -1,7 +1,7 @@
 """Where each output of a scale reads the tap maps: one axis, as short lists of coefficients.
 
-A convolution is a sum over its taps, ``W * x = Σ_j shift_j (W_j x)``: each ``W_j`` mixes channels at one
-place, and shifts move places. Rescaling moves places too and leaves channels alone, so the two commute:
+A convolution is a sum over its taps, ``W * x = Σ_j shift_j (W_j x)``: each ``W_j`` mixes the channels of
+one pixel, and shifts move pixels. Rescaling moves pixels too and leaves channels alone, so they commute:
 
     T⁻¹ (W * T x) = Σ_j (T⁻¹ shift_j T) (W_j x)
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from nearfar.grid import Axis
 from nearfar.resampling import reading_matrix
 
-__all__ = ["Lists", "Taps", "restoring", "scale_taps"]
+__all__ = ["Lists", "Taps", "restoring_taps", "scale_taps"]
 
 
 @dataclass(frozen=True)
@@ -92,25 +92,25 @@ class Taps:
     def band(self, first: int, last: int) -> tuple[Taps, int, int]:
         """Outputs ``first`` to ``last`` alone, and the samples ``low`` to ``high`` that they read."""
         output = self.row % self.outputs
-        mine = (output >= first) & (output < last)
-        scale, sample = self.row[mine] // self.outputs, self.sample[mine]
+        inside = (output >= first) & (output < last)
+        scale, sample = self.row[inside] // self.outputs, self.sample[inside]
         low, high = (int(sample.min()), int(sample.max()) + 1) if len(sample) else (0, 1)
-        row = scale * (last - first) + output[mine] - first
+        row = scale * (last - first) + output[inside] - first
         taps = Taps(
             self.scales,
             last - first,
             self.taps,
             high - low,
             row,
-            self.tap[mine],
+            self.tap[inside],
             sample - low,
-            self.coefficient[mine],
+            self.coefficient[inside],
         )
         return taps, low, high
 
     @cached_property
-    def kept(self) -> dict[Hashable, Any]:
-        """What an engine has made of these taps, for its next call."""
+    def cache(self) -> dict[Hashable, Any]:
+        """What an engine derived from these taps, for its next call."""
         return {}
 
     @cached_property
@@ -150,7 +150,7 @@ class Taps:
 def scale_taps(
     base: Axis,
     level: Axis,
-    seen: Axis,
+    level_outputs: Axis,
     target: Axis,
     window: tuple[int, int, int, int],
     antialias: bool,
@@ -160,22 +160,22 @@ def scale_taps(
     Args:
         base: the input's samples.
         level: the level's samples.
-        seen: where the convolution's outputs on the level lie.
+        level_outputs: where the convolution's outputs on the level lie.
         target: where its outputs on the base lie: the layer's outputs.
         window: (taps, stride, zeros before, dilation) of the convolution along this axis.
         antialias: average where the level is coarser than the base.
     """
     taps, stride, before, dilation = window
     enlarge = reading_matrix(base, level, antialias)
-    restore = reading_matrix(seen, target, False)
-    found = torch.zeros(target.size, taps, base.size, dtype=torch.float64)
+    restore = reading_matrix(level_outputs, target, False)
+    matrices = torch.zeros(target.size, taps, base.size, dtype=torch.float64)
     for j in range(taps):
-        at = torch.arange(seen.size) * stride + j * dilation - before
+        at = torch.arange(level_outputs.size) * stride + j * dilation - before
         inside = (at >= 0) & (at < level.size)
-        found[:, j] = restore[:, inside] @ enlarge[at[inside]]
-    return found
+        matrices[:, j] = restore[:, inside] @ enlarge[at[inside]]
+    return matrices
 
 
-def restoring(seen: Axis, target: Axis) -> Taps:
-    """``T⁻¹`` alone, for the answer of one level: a single tap."""
-    return Taps.of([reading_matrix(seen, target, False)[:, None]])
+def restoring_taps(level_outputs: Axis, target: Axis) -> Taps:
+    """``T⁻¹`` alone, for the output of one level: a single tap."""
+    return Taps.of([reading_matrix(level_outputs, target, False)[:, None]])

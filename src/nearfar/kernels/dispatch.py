@@ -1,4 +1,4 @@
-"""When the fast paths are taken."""
+"""When the fast paths are taken, and which engine computes them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.autograd import forward_ad
 
 from nearfar.kernels import dense
 from nearfar.kernels.plan import Rates
-from nearfar.reference import is_reference_only
+from nearfar.resampling import is_reference_only
 
-__all__ = ["engine_for", "streams"]
+__all__ = ["can_use_fast_path", "engine_for"]
 
 
-def streams(x: Tensor, weight: Tensor) -> bool:
-    """Whether an SI-layer may take the streaming path for these tensors.
+def can_use_fast_path(x: Tensor, weight: Tensor) -> bool:
+    """Whether an operator may take its fast path for these tensors.
 
     Tracing (``torch.compile``, ``torch.export``), function transforms (``torch.func``) and tensors
-    that are not ordinary ones (meta, fake, distributed) see the composition of plain operators, which
-    all of them understand.
+    that are not ordinary ones (meta, fake, distributed) take the composition of plain operators, which
+    all of them support.
     """
     ordinary = all(type(t) in (Tensor, nn.Parameter) for t in (x, weight))
     return (
@@ -47,33 +47,33 @@ def _transformed(t: Tensor) -> bool:
 
 
 def engine_for(x: Tensor) -> tuple[ModuleType, Rates]:
-    """What combines maps for tensors like this one, and its rates.
+    """The engine that combines maps for tensors like this one, and its rates.
 
-    On the CPU, kernels compiled by numba where it is installed, else plain PyTorch. On other devices
-    plain PyTorch; the Triton kernels, not measured on a GPU yet, where ``NEARFAR_KERNELS=triton`` asks
-    for them. ``NEARFAR_KERNELS=torch`` means plain PyTorch everywhere.
+    On the CPU, kernels compiled by numba; for 16-bit types, and where numba does not work, plain PyTorch.
+    On other devices plain PyTorch; the Triton kernels, not measured on a GPU yet, with
+    ``NEARFAR_KERNELS=triton``. ``NEARFAR_KERNELS=torch`` means plain PyTorch everywhere.
     """
     if x.device.type != "cpu":
-        triton = _triton() if x.device.type == "cuda" else None
+        triton = _triton_engine() if x.device.type == "cuda" else None
         return (triton, triton.GPU) if triton else (dense, dense.GPU)
-    if x.dtype in (torch.float32, torch.float64) and (native := _native()) is not None:
-        return native, native.CPU
+    if x.dtype in (torch.float32, torch.float64) and (numba := _numba_engine()) is not None:
+        return numba, numba.CPU
     return dense, dense.CPU
 
 
 @lru_cache(maxsize=1)
-def _triton() -> ModuleType | None:
+def _triton_engine() -> ModuleType | None:
     if os.environ.get("NEARFAR_KERNELS") != "triton":
         return None
     return import_module("nearfar.kernels.triton_engine")
 
 
 @lru_cache(maxsize=1)
-def _native() -> ModuleType | None:
-    """The compiled kernels, where numba is installed and the environment does not forbid them."""
+def _numba_engine() -> ModuleType | None:
+    """The compiled kernels, unless the environment forbids them; numba is imported on the first call."""
     if os.environ.get("NEARFAR_KERNELS") == "torch":
         return None
     try:
-        return import_module("nearfar.kernels.native")
+        return import_module("nearfar.kernels.numba_engine")
     except ImportError:
         return None

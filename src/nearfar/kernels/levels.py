@@ -1,0 +1,139 @@
+"""A scale by its level, in channels-last: rescale, convolve, and the adjoints of both; layouts, portions.
+
+What the two fast paths have in common: :mod:`nearfar.kernels.si_max` and
+:mod:`nearfar.kernels.pyramid_concat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nearfar.kernels.plan import Level, SIPlan
+from nearfar.resampling import reading_matrix, reference_only, through
+
+__all__ = [
+    "convolve",
+    "convolve_adjoint",
+    "differentiable_gradients",
+    "is_channels_last",
+    "is_finite",
+    "output_as_defined",
+    "portions",
+    "rescale",
+    "rescale_adjoint",
+]
+
+#: Output elements a portion: 2 MiB of floats, small against a batch and large against the cost of a call.
+_PORTION = 1 << 19
+
+
+def is_channels_last(x: Tensor, weight: Tensor) -> bool:
+    """Whether an output is to be channels-last: where either argument is, as with torch's convolution.
+
+    A network whose weights were brought to channels-last then stays in that layout from its first
+    layer on, whatever the layout of the images.
+    """
+    layout = torch.channels_last
+    # Contiguous is asked first, since maps of one channel are both.
+    return any(not t.is_contiguous() and t.is_contiguous(memory_format=layout) for t in (x, weight))
+
+
+def portions(out: Tensor) -> Iterator[slice]:
+    """The batch in parts that stay in the cache; on a GPU, whole."""
+    batch, one = out.shape[0], max(1, out[:1].numel())
+    images = max(1, _PORTION // one) if out.device.type == "cpu" else max(1, batch)
+    return (slice(first, first + images) for first in range(0, batch, images))
+
+
+def is_finite(out: Tensor) -> bool:
+    """Whether a sum over all elements is finite. True on other devices than CPUs, unchecked.
+
+    Fast paths multiply by matrices that are mostly zeros, and ``0 · NaN`` is NaN: one such input would
+    spread over whole rows and columns. It always shows in the sum. On a GPU, reading the sum would stop
+    the queue at every layer.
+    """
+    if out.device.type != "cpu":
+        return True
+    dtype = torch.float32 if out.dtype.itemsize < 4 else out.dtype
+    return bool(torch.isfinite(out.sum(dtype=dtype)))
+
+
+def output_as_defined(x: Tensor, weight: Tensor, bias: Tensor | None, plan: SIPlan) -> Any:
+    """The composition's output and winner (``max``), or its output alone (``concat``)."""
+    with reference_only():
+        if plan.composition.how == "max":
+            return plan.composition.with_winner(x, weight, bias)
+        return plan.composition(x, weight, bias)
+
+
+def differentiable_gradients(
+    ctx: Any, plan: SIPlan, x: Tensor, weight: Tensor, g: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients in ``x`` and ``weight`` through the composition, as a graph for second derivatives."""
+    needed = ctx.needs_input_grad[:2]
+    inputs = [t for t, need in zip((x, weight), needed, strict=True) if need]
+    out = plan.composition(x, weight, None)
+    gradients = iter(torch.autograd.grad(out, inputs, g, create_graph=True))
+    return next(gradients) if needed[0] else None, next(gradients) if needed[1] else None
+
+
+def rescale(x: Tensor, level: Level, plan: SIPlan) -> Tensor:
+    """The input at the level's scale, ``[B, H, W, C]`` → ``[B, H', W', C]``."""
+    if level.grid == plan.base:
+        return x
+    return through(x, *_rescaling_matrices(level, plan, x))
+
+
+def rescale_adjoint(g: Tensor, level: Level, plan: SIPlan) -> Tensor:
+    """The gradient in the input, from that in the level."""
+    if level.grid == plan.base:
+        return g
+    rows, columns = _rescaling_matrices(level, plan, g)
+    return through(g, rows.mT, columns.mT)
+
+
+def _rescaling_matrices(level: Level, plan: SIPlan, like: Tensor) -> list[Tensor]:
+    cache = level.rows.cache
+    key = ("level", like.dtype, like.device)
+    if key not in cache:
+        antialias = plan.composition.antialias
+        cache[key] = [
+            reading_matrix(plan.base[a], level.grid[a], antialias).to(like) for a in (0, 1)
+        ]
+    matrices: list[Tensor] = cache[key]
+    return matrices
+
+
+def convolve(level: Tensor, weight: Tensor, plan: SIPlan) -> Tensor:
+    """The convolution on a level: ``[B, H', W', C_in]`` → ``[B, C_out, H'', W'']`` in channels-last."""
+    window, groups = plan.composition.window, plan.composition.groups
+    padding = (window.padding[0][0], window.padding[1][0])
+    x = level.permute(0, 3, 1, 2)
+    y = F.conv2d(x, weight, None, window.stride, padding, window.dilation, groups)
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+def convolve_adjoint(
+    g: Tensor, level: Tensor, weight: Tensor, plan: SIPlan, needed: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """Its gradients in the level (``[B, H', W', C_in]``) and in the weight; only those needed."""
+    window, groups = plan.composition.window, plan.composition.groups
+    gradients = torch.ops.aten.convolution_backward(
+        g.permute(0, 3, 1, 2),
+        level.permute(0, 3, 1, 2),
+        weight,
+        None,
+        list(window.stride),
+        [window.padding[0][0], window.padding[1][0]],
+        list(window.dilation),
+        False,
+        [0, 0],
+        groups,
+        [*needed, False],
+    )
+    return gradients[0].permute(0, 2, 3, 1) if needed[0] else g, gradients[1]

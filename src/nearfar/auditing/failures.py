@@ -47,7 +47,7 @@ def find_failures(
         range(len(curve.scales)),
         key=lambda k: (abs(math.log(curve.scales[k] / curve.scales[one])), curve.scales[k]),
     )
-    read = images.read(chosen, entrant.protocol.side)
+    read = images.read(chosen)
     before = entrant.show(read, curve.scales[one])
     found = []
     for j, i in enumerate(chosen.tolist()):

@@ -11,6 +11,7 @@ from torch import Tensor
 from nearfar.auditing.entrants import Entrant
 from nearfar.auditing.images import AuditedImages
 from nearfar.auditing.result import Flips
+from nearfar.data.preprocess import Images
 
 __all__ = ["PRECISION", "find_flips", "most_answers"]
 
@@ -45,8 +46,8 @@ def find_flips(
         An answer that changes and comes back within one step is not seen.
     """
     smaller, larger = [], []
-    for at in torch.split(which, batch_size):
-        shown = images.read(at, entrant.protocol.side)
+    for at in images.batches(which, batch_size):
+        shown = images.read(at)
         first = _ask(entrant, shown, torch.ones(len(at), dtype=torch.float64))
         answered(len(at))
         smaller.append(_search(entrant, shown, first, lowest, answered))
@@ -69,7 +70,7 @@ def most_answers(count: int, lowest: float, highest: float) -> int:
 
 def _search(
     entrant: Entrant,
-    shown: Tensor,
+    shown: Images,
     first: Tensor,
     end: float,
     answered: Callable[[int], None],
@@ -84,7 +85,7 @@ def _search(
             break
         scale = end if step == steps else end ** (step / steps)
         scales = torch.full((len(left),), scale, dtype=torch.float64)
-        changed = _ask(entrant, shown[left], scales) != first[left]
+        changed = _ask(entrant, _some(shown, left), scales) != first[left]
         answered(len(left))
         other[left[changed]] = scale
         same[left[~changed]] = scale
@@ -93,7 +94,7 @@ def _search(
         if not len(found):
             break
         middle = (same[found] * other[found]).sqrt()
-        changed = _ask(entrant, shown[found], middle) != first[found]
+        changed = _ask(entrant, _some(shown, found), middle) != first[found]
         answered(len(found))
         other[found[changed]] = middle[changed]
         same[found[~changed]] = middle[~changed]
@@ -115,5 +116,9 @@ def _bisections(end: float) -> int:
     return max(0, math.ceil(math.log2(width / math.log(PRECISION)) - 1e-9))
 
 
-def _ask(entrant: Entrant, images: Tensor, scales: Tensor) -> Tensor:
+def _ask(entrant: Entrant, images: Images, scales: Tensor) -> Tensor:
     return entrant.recogniser.ask(entrant.show_each(images, scales)).argmax(dim=1)
+
+
+def _some(images: Images, at: Tensor) -> Images:
+    return images[at] if isinstance(images, Tensor) else [images[i] for i in at.tolist()]

@@ -93,19 +93,18 @@ def score_layers(
             why = f"it takes batches of {entrant.recogniser.batch} images only"
         return LayerScores((), (), (), (), {"all layers": why}, len(which))
     place = next(module.parameters(), torch.empty(0))
-    read = images.read(which, entrant.protocol.side)
 
     def shown(scale: float) -> Callable[[Tensor], Tensor]:
-        return lambda part: entrant.show(part, scale).to(place.device, place.dtype)
+        return lambda at: entrant.show(images.read(at), scale).to(place.device, place.dtype)
 
     with evaluating(module), torch.inference_mode():
-        names, left_out = _usable(module, shown(1.0)(read[:2]), wanted)
+        names, left_out = _usable(module, shown(1.0)(which[:2]), wanted)
     if not names:
         return LayerScores((), (), (), (), left_out, len(which))
     count = len(which)
     scores = invariance_scores(
         module,
-        read,
+        which,
         [shown(s) for s in (1.0, *scales)],
         names,
         neurons="channels",
@@ -113,7 +112,7 @@ def score_layers(
         batch_size=_AT_ONCE,
         progress=lambda step: answered(count),
     )
-    errors = _errors(entrant, module, read, shown, names, scales)
+    errors = _errors(entrant, module, which, shown, names, scales)
     answered(count * len(scales))
     return LayerScores(
         tuple(names),
@@ -182,7 +181,7 @@ def _usable(
 def _errors(
     entrant: Entrant,
     module: nn.Module,
-    read: Tensor,
+    which: Tensor,
     shown: Callable[[float], Callable[[Tensor], Tensor]],
     names: Sequence[str],
     scales: Sequence[float],
@@ -190,10 +189,10 @@ def _errors(
     """Median equivariance error by layer, at each scale."""
     protocol = entrant.protocol
     # What juts out of the canvas at scale 1 is not known there.
-    known = min(1.0, protocol.content / protocol.canvas)
+    known = min(1.0, min(protocol.content_size) / max(protocol.canvas_size))
     found: dict[str, list[list[Tensor]]] = {name: [[] for _ in scales] for name in names}
     with evaluating(module), torch.inference_mode(), _maps(module, names) as maps:
-        for part in torch.split(read, _AT_ONCE):
+        for part in torch.split(which, _AT_ONCE):
             module(shown(1.0)(part))
             first = dict(maps)
             for k, scale in enumerate(scales):

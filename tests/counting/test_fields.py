@@ -27,10 +27,10 @@ def test_lenet():
         *(nn.Conv2d(1, 6, 5, padding=2), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.AvgPool2d(2)),
         *(nn.Flatten(), nn.Linear(400, 10)),
     )
-    found = count(net, (1, 28, 28))
-    assert [row.field for row in found.rows] == [(5, 5), (6, 6), (14, 14), (16, 16), None]
-    assert [row.reach for row in found.rows] == ["pixels"] * 4 + ["whole image"]
-    assert [row.covers for row in found.rows] == [False] * 4 + [True]
+    table = count(net, (1, 28, 28))
+    assert [row.field for row in table.rows] == [(5, 5), (6, 6), (14, 14), (16, 16), None]
+    assert [row.reach for row in table.rows] == ["pixels"] * 4 + ["whole image"]
+    assert [row.covers for row in table.rows] == [False] * 4 + [True]
 
 
 def stride_first(model):
@@ -175,7 +175,7 @@ def extents(model, height=64, width=80):
         nn.init.uniform_(parameter, 0.5, 1.0)
     image = torch.rand(1, 2, height, width, dtype=torch.double, requires_grad=True)
     out = model(image)
-    found = [0, 0]
+    widest = [0, 0]
     middle = [n // 2 for n in out.shape[-2:]]
     for k in range(-6, 6):  # interpolation repeats its pattern
         at = [min(max(m + k, 0), n - 1) for m, n in zip(middle, out.shape[-2:], strict=True)]
@@ -184,8 +184,8 @@ def extents(model, height=64, width=80):
         for a, length in enumerate((height, width)):
             first, last = int(hit[:, a].min()), int(hit[:, a].max())
             if first > 0 and last < length - 1:  # else it may see less than it would
-                found[a] = max(found[a], last - first + 1)
-    return tuple(found)
+                widest[a] = max(widest[a], last - first + 1)
+    return tuple(widest)
 
 
 @pytest.mark.parametrize("name", NETS)

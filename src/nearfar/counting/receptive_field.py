@@ -174,10 +174,18 @@ def _slid(field: AxisField, size: int, call: Call, n: int, old: int) -> AxisFiel
     return slide(size, _number(kernel, n), _number(stride, n), *more)
 
 
+def _convolution(call: Call) -> Tracked:
+    return _windows(call, _slid, rank=call["weight"].dim() - 2, mixes=True)
+
+
 def _padded(field: AxisField, size: int, call: Call, n: int, old: int) -> AxisField:
     pads = call.arguments.get("pad") or call["padding"]
     last = call.rank - 1 - n  # they begin with the last dimension
     return field.slide(size, 1, 1, pads[2 * last] if 2 * last < len(pads) else 0, 1)
+
+
+def _padding(call: Call) -> Tracked:
+    return _windows(call, _padded, rank=call.rank)
 
 
 def _shared_out(field: AxisField, size: int, call: Call, n: int, old: int) -> AxisField:
@@ -219,12 +227,12 @@ def _nearest(
     return field.gather(unit, step.denominator, step.numerator, size)
 
 
-def _part(field: AxisField, size: int, call: Call, n: int, old: int) -> AxisField:
+def _parted(field: AxisField, size: int, call: Call, n: int, old: int) -> AxisField:
     """Channels become space: each unit becomes several."""
     return field.gather(lambda j: [j * old // size], size // old, 1, size)
 
 
-def _several(field: AxisField, size: int, call: Call, n: int, old: int) -> AxisField:
+def _gathered(field: AxisField, size: int, call: Call, n: int, old: int) -> AxisField:
     """Space becomes channels: several units become one."""
     return field.slide(size, old // size, old // size, 0, 1)
 
@@ -309,7 +317,13 @@ def through_layer(
 
 
 def _table(*groups: tuple[Any, str]) -> dict[Any, Any]:
-    return {getattr(aten, name): rule for rule, names in groups for name in names.split()}
+    """Rules by operator, as far as this release of torch has the operators."""
+    pairs = [(name, rule) for rule, names in groups for name in names.split()]
+    return {getattr(aten, name): rule for name, rule in pairs if hasattr(aten, name)}
+
+
+def _over(move: Callable[..., AxisField], mixes: bool = False, **options: Any) -> Any:
+    return partial(_windows, move=partial(move, **options), mixes=mixes)
 
 
 #: Take their size from a map and nothing else.
@@ -324,32 +338,20 @@ _RULES: dict[Any, Callable[[Call], Tracked | list[Tracked]]] = _table(
     (_joined, "cat"),
     (_stacked, "stack"),
     (_picked, "index_select"),
-    (
-        lambda call: _windows(call, _padded, call.rank),
-        "constant_pad_nd reflection_pad2d replication_pad2d",
-    ),
-    (
-        lambda call: _windows(call, _slid, call["weight"].dim() - 2, mixes=True),
-        "convolution",
-    ),
-    (partial(_windows, move=_slid), "max_pool2d_with_indices avg_pool2d"),
+    (_padding, "constant_pad_nd reflection_pad2d replication_pad2d"),
+    (_convolution, "convolution"),
+    (_over(_slid), "max_pool2d_with_indices avg_pool2d"),
     # Of three dimensions the first may be the channels: local response normalisation is made so.
     (partial(_windows, move=_slid, rank=3), "avg_pool3d"),
     (_adaptive, "_adaptive_avg_pool2d adaptive_max_pool2d"),
-    (partial(_windows, move=partial(_interpolated, reach=1)), "upsample_bilinear2d"),
-    (partial(_windows, move=partial(_interpolated, reach=2)), "upsample_bicubic2d"),
-    (
-        partial(_windows, move=partial(_interpolated, reach=1, antialias=True)),
-        "_upsample_bilinear2d_aa",
-    ),
-    (
-        partial(_windows, move=partial(_interpolated, reach=2, antialias=True)),
-        "_upsample_bicubic2d_aa",
-    ),
-    (partial(_windows, move=partial(_nearest, offset=Fraction(0))), "upsample_nearest2d"),
-    (partial(_windows, move=partial(_nearest, offset=Fraction(1, 2))), "_upsample_nearest_exact2d"),
-    (partial(_windows, move=_part, mixes=True), "pixel_shuffle"),
-    (partial(_windows, move=_several, mixes=True), "pixel_unshuffle"),
+    (_over(_interpolated, reach=1), "upsample_bilinear2d"),
+    (_over(_interpolated, reach=2), "upsample_bicubic2d"),
+    (_over(_interpolated, reach=1, antialias=True), "_upsample_bilinear2d_aa"),
+    (_over(_interpolated, reach=2, antialias=True), "_upsample_bicubic2d_aa"),
+    (_over(_nearest, offset=Fraction(0)), "upsample_nearest2d"),
+    (_over(_nearest, offset=Fraction(1, 2)), "_upsample_nearest_exact2d"),
+    (_over(_parted, mixes=True), "pixel_shuffle"),
+    (_over(_gathered, mixes=True), "pixel_unshuffle"),
     (_reduced, "mean sum amax amin max min logsumexp var std var_mean std_mean prod any all"),
     (_reduced, "linalg_vector_norm norm argmax argmin"),
     (_along, "_softmax _log_softmax _safe_softmax cumsum sort topk"),

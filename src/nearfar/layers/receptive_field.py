@@ -93,7 +93,9 @@ class AxisField:
             *(stride, 1, size),
         )
 
-    def interpolated(self, size: int, start: Fraction, step: Fraction, width: Fraction) -> AxisField:
+    def interpolated(
+        self, size: int, start: Fraction, step: Fraction, width: Fraction
+    ) -> AxisField:
         """Under interpolation: unit j reads the units nearer than ``width`` to ``start + step · j``.
 
         Args:

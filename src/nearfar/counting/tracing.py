@@ -109,7 +109,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._written: dict[int, Any] = {}
         # The parameters that a tensor still is, reshaped or rescaled; empty if it merely comes from some.
         self._sources: Any = WeakTensorKeyDictionary()
-        self._owned: dict[str, set[Key]] = {}
+        self._owned: dict[str, dict[Key, None]] = {}
         self._owner: dict[Key, _Layer] = {}
         for path, module in self._modules.items():
             for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -121,14 +121,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 storage: int = parameter.untyped_storage()._cdata
                 key = storage, int(parameter.storage_offset()), parameter.numel()
                 self._sources[parameter] = {key}
-                self._owned.setdefault(path, set()).add(key)
+                self._owned.setdefault(path, {})[key] = None
 
     def rows(self) -> tuple[Row, ...]:
         """The layers, in the order in which they began, and what holds parameters that none used."""
         for path, keys in self._owned.items():
             own = [layer for (p, *_), layer in self._layers.items() if p == path]
             own = own if self._leaf(path) else []
-            if own or not keys <= self._owner.keys():
+            if own or not keys.keys() <= self._owner.keys():
                 layer = own[0] if own else self._layer(path, "", 0, "other")
                 for key in keys:
                     self._count(layer, key, names_owner=layer.kind == "other")

@@ -53,7 +53,10 @@ def test_data_and_fit_are_options(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("convert resnet20_cifar magic", "expected one of"),
+        (
+            "convert resnet20_cifar magic",
+            "method must be one of si, pyramid-ensemble, wsms, antialias, got 'magic'",
+        ),
         ("convert resnet20_cifar si --vote max", "method 'si' has no vote"),
         ("convert resnet20_cifar si --finetune", "need images; give data"),
         ("convert test_vit si", "methods that can: pyramid-ensemble with window='fixed'"),

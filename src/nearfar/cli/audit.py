@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from rich.table import Table
 from nearfar.auditing import Audit, AuditResult, audit
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
-from nearfar.cli.wording import in_words
 
 EXAMPLES = """\
   nearfar audit runs/digits_si/weights.safetensors
@@ -24,34 +22,17 @@ EXAMPLES = """\
   nearfar audit resnet20_cifar@resnet20.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --data cifar10
 """
 
-_COMMAND = in_words(audit, models=Sequence[str], data=str, root=Path | None, out=Path | None)
+_TYPES = {"models": Sequence[str], "data": str, "root": Path | None, "out": Path | None}
 
 
 def run(arguments: list[str]) -> int:
     """Parses, runs, shows; returns 1 where a requirement is not met."""
-    options = parse_call(_COMMAND, _one_list(arguments), EXAMPLES, positional=True)
+    options = parse_call(audit, arguments, EXAMPLES, positional=True, types=_TYPES)
     with shown_progress() as progress:
         found = audit(**options, progress=progress)
     _show(found)
     _next(options, found)
     return 0 if found.passed else 1
-
-
-def _one_list(arguments: Sequence[str]) -> list[str]:
-    """All that ``--require`` and ``--layers`` name as one list each, whether said once or several times."""
-    left: list[str] = []
-    lists: dict[str, list[str]] = {"--require": [], "--layers": []}
-    rest = iter(arguments)
-    for word in rest:
-        option, equals, value = word.partition("=")
-        if option == "--require":
-            value = value if equals else next(rest, "")
-            lists[option] += value.split(",") if value else [""]
-        elif option == "--layers" and equals and value.lower() not in ("true", "false"):
-            lists[option] += value.split(",")
-        else:
-            left.append(word)
-    return left + [f"{option}={json.dumps(words)}" for option, words in lists.items() if words]
 
 
 def _show(found: Audit) -> None:

@@ -1,0 +1,216 @@
+"""Settings by dotted names, checked one by one, so that all that is wrong is told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser, get_loader
+
+from nearfar.cli.shorthands import photo_side, written_out
+from nearfar.errors import InputError
+
+__all__ = ["Settings", "element_of"]
+
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    NoneType: "null",
+}
+
+
+class Settings:
+    """What YAML files and the command line say; of a setting that is given again the last counts.
+
+    Args:
+        parser: has every setting as an option, none of them required.
+        hints: types of the function's parameters, some of which may be dataclasses.
+    """
+
+    def __init__(self, parser: ArgumentParser, hints: Mapping[str, Any]) -> None:
+        self._parser, self._hints = parser, dict(_dotted(hints))
+        self._values: dict[str, Any] = {}
+        self._sources: dict[str, str] = {}  # the file's name; "" for the command line
+        self._faults: dict[str, list[str]] = {}
+        self._faulty: set[str] = set()
+        self._photos = ""
+
+    def hint(self, key: str) -> Any:
+        """The type of a setting, or of an item of one that is a dictionary; ``None`` if there is none."""
+        above = get_origin(self._hints.get(key.rpartition(".")[0]))
+        return self._hints.get(key, Any if above is dict else None)
+
+    def alike(self, key: str) -> str:
+        """Which setting may be meant by one that is not known, or which there are beside it."""
+        close = difflib.get_close_matches(key, self._hints, n=1, cutoff=0.7)
+        above = key.rpartition(".")[0]
+        beside = [name for name in self._hints if name.rpartition(".")[0] == above]
+        return f" (did you mean {close[0]}?)" if close else f" (there are {', '.join(beside)})"
+
+    def add_file(self, file: Path) -> None:
+        """Adds all that a YAML file says, by names that are nested or dotted."""
+        if not file.is_file():
+            raise InputError(f"no configuration file at {file}; mend the path after --config")
+        for key, value in _mapping(file.read_bytes(), str(file)).items():
+            self.add(str(key), value, str(file))
+
+    def add(self, key: str, value: Any, source: str = "") -> None:
+        """Adds one setting, or a dataclass's settings; what is wrong with it is told by :meth:`arguments`."""
+        hint = self.hint(key)
+        again = source == self._sources.get(key) == ""
+        self._sources[key] = source
+        try:
+            if hint is None:
+                raise InputError(f"{key} is not known{self.alike(key)}")
+            if _dataclass_of(hint) and not (value is None and NoneType in get_args(hint)):
+                for name, inner in self._below(key, value, _dataclass_of(hint)).items():
+                    self.add(f"{key}.{name}", inner, source)
+            elif key not in self._hints:  # an item of a dictionary
+                above, _, item = key.rpartition(".")
+                value = get_loader("yaml")(value) if isinstance(value, str) else value
+                self._values[above] = {**self._values.get(above, {}), item: value}
+            else:
+                typed = self._typed(key if source else f"--{key}", key, value, hint)
+                # Words that are given several times on the command line add up.
+                add_up = again and element_of(hint) in (str, Path) and key in self._values
+                self._values[key] = (*self._values[key], *typed) if add_up else typed
+        except InputError as cause:
+            self.refuse(str(cause), source, key)
+
+    def _below(self, key: str, value: Any, group: type) -> dict[Any, Any]:
+        """A dataclass's settings: a mapping, one in YAML, a file's, or what one word stands for."""
+        if isinstance(value, dict):
+            return value
+        if not isinstance(value, str):
+            raise InputError(f"{key} must hold options by name, got {value!r}")
+        if value.lstrip().startswith("{"):
+            return _mapping(value.encode(), f"--{key}")
+        if Path(value).is_file():
+            return _mapping(Path(value).read_bytes(), value)
+        inner, is_photos = written_out(group, key, value)
+        self._photos = key if is_photos else self._photos
+        return inner
+
+    def _typed(self, name: str, key: str, value: Any, hint: Any) -> Any:
+        """A value as its type has it; ``name`` is what a message calls the setting."""
+        element, text = element_of(hint), value
+        if element and isinstance(value, str):
+            value = _in_brackets(value, element)
+        try:
+            value = self._parser.parse_object({key: value}, defaults=False)[key]
+        except (ArgumentError, TypeError, ValueError) as cause:
+            raise InputError(f"{name} must be {_described(hint)}, got {text!r}") from cause
+        if value is None and hint is not Any and NoneType not in get_args(hint):
+            raise InputError(
+                f"{name} must be {_described(hint)}, got null; leave it out for its default"
+            )
+        return value
+
+    def refuse(self, reason: str, source: str = "", key: str = "") -> None:
+        """Notes what cannot be used."""
+        self._faults.setdefault(source, []).append(reason)
+        self._faulty.add(key)
+
+    def arguments(self, required: list[str]) -> dict[str, Any]:
+        """The function's arguments by name.
+
+        Raises:
+            InputError: all that cannot be used, or what is missing.
+        """
+        protocol = f"{self._photos}.protocol"
+        has_sizes = any(key.startswith(protocol) for key in self._values)
+        if self._photos and "model.name" in self._hints and not has_sizes:
+            side = photo_side(self._values.get("model.name"), protocol)
+            self._values |= {f"{protocol}.canvas": side, f"{protocol}.content": side}
+        settings = self._parser.parse_object(self._values)
+        arguments = {
+            name: self._built(name, hint, settings[name])
+            for name, hint in self._hints.items()
+            if "." not in name
+        }
+        missing = [name for name in required if arguments.get(name) is None]
+        if missing and not self._faults:
+            self.refuse(f"the following arguments are required: {', '.join(missing)}")
+        if self._faults:
+            parts = []
+            for file, reasons in self._faults.items():
+                count = "1 thing" if len(reasons) == 1 else f"{len(reasons)} things"
+                parts.append(f"{file}: {count} cannot be used: " * bool(file) + "; ".join(reasons))
+            raise InputError(f"{'; '.join(parts)}; see '{self._parser.prog} --help'")
+        return arguments
+
+    def _built(self, key: str, hint: Any, value: Any) -> Any:
+        """A dataclass of its settings; ``None`` where one of them cannot be used, or all together."""
+        group = _dataclass_of(hint)
+        if group is None or value is None:
+            return value
+        hints = get_type_hints(group)
+        inner = {name: self._built(f"{key}.{name}", hints[name], value[name]) for name in hints}
+        if any(f"{faulty}.".startswith(f"{key}.") for faulty in self._faulty):
+            return None
+        try:
+            return group(**inner)
+        except InputError as cause:
+            sources = [s for name, s in self._sources.items() if name.startswith(f"{key}.")]
+            self.refuse(f"{key}: {cause}", sources[-1] if sources else "", key)
+            return None
+
+
+def element_of(hint: Any) -> Any:
+    """What a list that a setting is or may be consists of; ``None`` where it is no list."""
+    lists = [t for t in (hint, *get_args(hint)) if get_origin(t) in (tuple, list, Sequence)]
+    return get_args(lists[0])[0] if lists else None
+
+
+def _dataclass_of(hint: Any) -> Any:
+    return next((t for t in (hint, *get_args(hint)) if dataclasses.is_dataclass(t)), None)
+
+
+def _dotted(hints: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its type; those of a dataclass follow it."""
+    for name, hint in hints.items():
+        yield above + name, hint
+        if group := _dataclass_of(hint):
+            yield from _dotted(get_type_hints(group), f"{above}{name}.")
+
+
+def _in_brackets(text: str, element: Any) -> str:
+    """``0.5,1`` as ``[0.5,1]``; words get quotes."""
+    if text.lstrip().startswith("[") or text.lower() in ("true", "false", "null"):
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    return f"[{','.join(map(json.dumps, parts) if element in (str, Path) else parts)}]"
+
+
+def _described(hint: Any) -> str:
+    kinds = get_args(hint)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, kinds))}"
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_described, kinds))
+    if element_of(hint) is not None:
+        count = "" if ... in kinds or len(kinds) == 1 else f"{len(kinds)} "
+        return f"{count}{_NAMES.get(kinds[0], 'a value')[2:]}s with commas between"
+    return _NAMES.get(hint, "a mapping such as {name: value}")
+
+
+def _mapping(text: bytes, origin: str) -> dict[Any, Any]:
+    try:
+        values = get_loader("yaml")(text.decode())
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        reason = " ".join(str(cause).split())
+        raise InputError(f"{origin} is not YAML: {reason}; mend it there") from cause
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise InputError(f"{origin} must hold options by name, such as 'seed: 1', got {kind}")
+    return values

@@ -1,10 +1,9 @@
-"""A function's signature and docstring as a command's options and help."""
+"""A function's signature and docstring as a command's options and help, over jsonargparse."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from argparse import Action
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -12,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 from docstring_parser import parse
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from nearfar.cli.settings import Settings, element_of
+from nearfar.cli.settings import Settings, element_of, read_mapping
 from nearfar.errors import InputError
 
 __all__ = ["parse_call"]
@@ -34,49 +33,17 @@ def parse_call(
         function: the public function behind the command; its docstring is the help.
         arguments: what follows the command's name.
         examples: closes the help text.
-        positional: parameters without a default are given by position, unless they are keyword-only; the
-            last may be a sequence, which takes all words that remain.
+        positional: parameters without a default are given by position, unless they are keyword-only.
         types: of parameters that have another type on a command line than in Python.
-
-    Returns:
-        Keyword arguments for ``function``, of the types in its signature.
 
     Raises:
         InputError: all that cannot be used, each with its file and key, in one message.
     """
-    signature = inspect.signature(function).parameters
-    types = {**get_type_hints(function), **(types or {})}
-    hints = {name: types[name] for name in signature if name != "progress"}
-    positions = [
-        name
-        for name, parameter in signature.items()
-        if positional and parameter.default is parameter.empty
-        if parameter.kind is not parameter.KEYWORD_ONLY
-    ]
-    parser, required = _parser(function, examples, hints, positions)
-    for word in arguments:
-        if word in ("-h", "--help") or re.fullmatch(r"--[\w.]+\.help", word):
-            parser.parse_args([word])  # ends the process
-    for action in required:
-        action.required = False  # settings are checked one at a time
-    settings = Settings(parser, hints)
-    options, words = _split(arguments, settings)
-    for key, value in sorted(options, key=lambda option: option[0] != "config"):
-        settings.add_file(Path(value)) if key == "config" else settings.add(key, value)
-    for name in positions:
-        several = element_of(hints[name]) is not None
-        if words:
-            settings.add(name, words if several else words[0])
-            words = [] if several else words[1:]
-    if words:
-        settings.refuse(f"unrecognized arguments: {' '.join(words)}")
-    return settings.arguments([action.dest for action in required])
-
-
-def _parser(
-    function: Callable[..., Any], examples: str, hints: Mapping[str, Any], positions: list[str]
-) -> tuple[ArgumentParser, list[Action]]:
-    """The parser, and those of its options that must be given."""
+    parameters = dict(inspect.signature(function).parameters)
+    parameters.pop("progress", None)
+    hints = {**get_type_hints(function), **(types or {})}
+    required = {name: p for name, p in parameters.items() if p.default is p.empty}
+    positions = [n for n, p in required.items() if positional and p.kind is not p.KEYWORD_ONLY]
     doc = parse(inspect.getdoc(function) or "")
     about = {parameter.arg_name: parameter.description for parameter in doc.params}
     parser = ArgumentParser(
@@ -87,25 +54,39 @@ def _parser(
         exit_on_error=False,
     )
     parser.add_argument("--config", help="a YAML file of options; the command line wins over it")
-    python = get_type_hints(function)
-    required: list[Action] = []
-    skip: set[str | int] = {"progress"}
-    for name, hint in hints.items():
-        default = inspect.signature(function).parameters[name].default
-        options: dict[str, Any] = {"type": hint, "help": about.get(name)}
-        if name in positions:
-            element = element_of(hint)
-            options |= {} if element is None else {"type": element, "nargs": "+"}
-            required.append(parser.add_argument(name, **options))
-        elif default is inspect.Parameter.empty:
-            required.append(parser.add_argument(f"--{name}", required=True, **options))
-        elif hint != python[name]:
-            parser.add_argument(f"--{name}", default=default, **options)
-        else:
-            continue
-        skip.add(name)
+    by_hand = {n: p for n, p in parameters.items() if n in required or n in (types or {})}
+    mandatory = []
+    for name, parameter in by_hand.items():
+        options: dict[str, Any] = {"type": hints[name], "help": about.get(name)}
+        if name in positions and (element := element_of(hints[name])):
+            options |= {"type": element, "nargs": "+"}
+        elif name not in positions:
+            options |= {"required": True} if name in required else {"default": parameter.default}
+        action = parser.add_argument(name if name in positions else f"--{name}", **options)
+        mandatory += [action] * (name in required)
+    skip: set[str | int] = {"progress", *by_hand}
     parser.add_function_arguments(function, as_group=False, skip=skip, sub_configs=True)
-    return parser, required
+    for word in arguments:
+        if word in ("-h", "--help") or re.fullmatch(r"--[\w.]+\.help", word):
+            parser.parse_args([word])  # ends the process
+    for action in mandatory:
+        action.required = False  # settings are checked one at a time
+
+    settings = Settings(parser, {name: hints[name] for name in parameters})
+    named, words = _split(arguments, settings)
+    for file in [value for key, value in named if key == "config"]:
+        for key, value in read_mapping(Path(file).read_bytes(), file).items():
+            settings.add(str(key), value, file)
+    for key, value in named:
+        if key != "config":
+            settings.add(key, value)
+    for name in positions:
+        if words:
+            settings.add(name, words if element_of(hints[name]) else words[0])
+            words = [] if element_of(hints[name]) else words[1:]
+    if words:
+        settings.refuse(f"unrecognized arguments: {' '.join(words)}")
+    return settings.arguments(list(required))
 
 
 def _split(arguments: list[str], settings: Settings) -> tuple[list[tuple[str, str]], list[str]]:
@@ -138,15 +119,13 @@ class _Formatter(DefaultHelpFormatter):
     """Keeps the docstring's paragraphs and the examples' lines, and leaves out the docstring's markup."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
         fill = super()._fill_text
-        paragraphs = _plain(text).split("\n\n")
-        return "\n\n".join(
-            p if p.startswith("examples:") else fill(p, width, indent) for p in paragraphs
-        )
+        return "\n\n".join(fill(part, width, indent) for part in _plain(text).split("\n\n"))
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        lines: list[str] = super()._split_lines(_plain(text), width)
-        return lines
+        return super()._split_lines(_plain(text), width)
 
 
 def _plain(text: str) -> str:

@@ -14,28 +14,16 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, get_loader
 
-from nearfar.cli.shorthands import photo_side, written_out
+from nearfar.cli.shorthands import photo_sizes, written_out
 from nearfar.errors import InputError
 
-__all__ = ["Settings", "element_of"]
+__all__ = ["Settings", "element_of", "read_mapping"]
 
-_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text",
-    Path: "a path",
-    NoneType: "null",
-}
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
 
 class Settings:
-    """What YAML files and the command line say; of a setting that is given again the last counts.
-
-    Args:
-        parser: has every setting as an option, none of them required.
-        hints: types of the function's parameters, some of which may be dataclasses.
-    """
+    """What files and the command line say; ``parser`` knows the types, none of its options is required."""
 
     def __init__(self, parser: ArgumentParser, hints: Mapping[str, Any]) -> None:
         self._parser, self._hints = parser, dict(_dotted(hints))
@@ -43,7 +31,7 @@ class Settings:
         self._sources: dict[str, str] = {}  # the file's name; "" for the command line
         self._faults: dict[str, list[str]] = {}
         self._faulty: set[str] = set()
-        self._photos = ""
+        self._shortened: set[str] = set()
 
     def hint(self, key: str) -> Any:
         """The type of a setting, or of an item of one that is a dictionary; ``None`` if there is none."""
@@ -57,102 +45,87 @@ class Settings:
         beside = [name for name in self._hints if name.rpartition(".")[0] == above]
         return f" (did you mean {close[0]}?)" if close else f" (there are {', '.join(beside)})"
 
-    def add_file(self, file: Path) -> None:
-        """Adds all that a YAML file says, by names that are nested or dotted."""
-        if not file.is_file():
-            raise InputError(f"no configuration file at {file}; mend the path after --config")
-        for key, value in _mapping(file.read_bytes(), str(file)).items():
-            self.add(str(key), value, str(file))
-
     def add(self, key: str, value: Any, source: str = "") -> None:
-        """Adds one setting, or a dataclass's settings; what is wrong with it is told by :meth:`arguments`."""
-        hint = self.hint(key)
-        again = source == self._sources.get(key) == ""
+        """Adds one setting, or a dataclass's settings; :meth:`arguments` tells what is wrong with them."""
+        hint, again = self.hint(key), source == self._sources.get(key) == ""
         self._sources[key] = source
         try:
             if hint is None:
                 raise InputError(f"{key} is not known{self.alike(key)}")
-            if _dataclass_of(hint) and not (value is None and NoneType in get_args(hint)):
-                for name, inner in self._below(key, value, _dataclass_of(hint)).items():
+            if (group := _dataclass_of(hint)) and (value is not None or not _takes_none(hint)):
+                for name, inner in self._below(key, value, group).items():
                     self.add(f"{key}.{name}", inner, source)
-            elif key not in self._hints:  # an item of a dictionary
+            elif key in self._hints:
+                typed = self._typed(key, value, hint)
+                # Words that are given several times on the command line add up.
+                adds_up = again and element_of(hint) in (str, Path) and key in self._values
+                self._values[key] = (*self._values[key], *typed) if adds_up else typed
+            else:
                 above, _, item = key.rpartition(".")
                 value = get_loader("yaml")(value) if isinstance(value, str) else value
                 self._values[above] = {**self._values.get(above, {}), item: value}
-            else:
-                typed = self._typed(key if source else f"--{key}", key, value, hint)
-                # Words that are given several times on the command line add up.
-                add_up = again and element_of(hint) in (str, Path) and key in self._values
-                self._values[key] = (*self._values[key], *typed) if add_up else typed
         except InputError as cause:
             self.refuse(str(cause), source, key)
-
-    def _below(self, key: str, value: Any, group: type) -> dict[Any, Any]:
-        """A dataclass's settings: a mapping, one in YAML, a file's, or what one word stands for."""
-        if isinstance(value, dict):
-            return value
-        if not isinstance(value, str):
-            raise InputError(f"{key} must hold options by name, got {value!r}")
-        if value.lstrip().startswith("{"):
-            return _mapping(value.encode(), f"--{key}")
-        if Path(value).is_file():
-            return _mapping(Path(value).read_bytes(), value)
-        inner, is_photos = written_out(group, key, value)
-        self._photos = key if is_photos else self._photos
-        return inner
-
-    def _typed(self, name: str, key: str, value: Any, hint: Any) -> Any:
-        """A value as its type has it; ``name`` is what a message calls the setting."""
-        element, text = element_of(hint), value
-        if element and isinstance(value, str):
-            value = _in_brackets(value, element)
-        try:
-            value = self._parser.parse_object({key: value}, defaults=False)[key]
-        except (ArgumentError, TypeError, ValueError) as cause:
-            raise InputError(f"{name} must be {_described(hint)}, got {text!r}") from cause
-        if value is None and hint is not Any and NoneType not in get_args(hint):
-            raise InputError(
-                f"{name} must be {_described(hint)}, got null; leave it out for its default"
-            )
-        return value
 
     def refuse(self, reason: str, source: str = "", key: str = "") -> None:
         """Notes what cannot be used."""
         self._faults.setdefault(source, []).append(reason)
         self._faulty.add(key)
 
-    def arguments(self, required: list[str]) -> dict[str, Any]:
-        """The function's arguments by name.
+    def _below(self, key: str, value: Any, group: type) -> dict[Any, Any]:
+        """A dataclass's settings: a mapping, one in YAML, a file's, or what one word stands for."""
+        if isinstance(value, str) and value.startswith("{"):
+            return read_mapping(value.encode(), key)
+        if isinstance(value, str) and Path(value).is_file():
+            return read_mapping(Path(value).read_bytes(), value)
+        if isinstance(value, str):
+            self._shortened.add(key)
+            return written_out(group, key, value)
+        if not isinstance(value, dict):
+            raise InputError(f"{key} must hold options by name, got {value!r}")
+        return value
 
-        Raises:
-            InputError: all that cannot be used, or what is missing.
-        """
-        protocol = f"{self._photos}.protocol"
-        has_sizes = any(key.startswith(protocol) for key in self._values)
-        if self._photos and "model.name" in self._hints and not has_sizes:
-            side = photo_side(self._values.get("model.name"), protocol)
-            self._values |= {f"{protocol}.canvas": side, f"{protocol}.content": side}
+    def _typed(self, key: str, value: Any, hint: Any) -> Any:
+        element, text = element_of(hint), value
+        if (
+            element
+            and isinstance(text, str)
+            and text[:1] != "["
+            and text not in ("true", "false", "null")
+        ):
+            parts = [part.strip() for part in text.split(",")]
+            value = f"[{','.join(map(json.dumps, parts) if element in (str, Path) else parts)}]"
+        try:
+            value = self._parser.parse_object({key: value}, defaults=False)[key]
+        except (ArgumentError, TypeError, ValueError) as cause:
+            raise InputError(f"{key} must be {_described(hint)}, got {text!r}") from cause
+        if value is None and not _takes_none(hint):
+            raise InputError(
+                f"{key} must be {_described(hint)}, got null; leave it out for its default"
+            )
+        return value
+
+    def arguments(self, required: list[str]) -> dict[str, Any]:
+        """The function's arguments by name, or an ``InputError`` of all that is wrong."""
+        if "data" in self._shortened and "model.name" in self._hints:
+            self._values |= photo_sizes(self._values)
         settings = self._parser.parse_object(self._values)
-        arguments = {
-            name: self._built(name, hint, settings[name])
-            for name, hint in self._hints.items()
-            if "." not in name
-        }
-        missing = [name for name in required if arguments.get(name) is None]
+        names = [name for name in self._hints if "." not in name]
+        arguments = {name: self._built(name, self._hints[name], settings[name]) for name in names}
+        missing = [name for name in required if name not in self._values]
         if missing and not self._faults:
             self.refuse(f"the following arguments are required: {', '.join(missing)}")
-        if self._faults:
-            parts = []
-            for file, reasons in self._faults.items():
-                count = "1 thing" if len(reasons) == 1 else f"{len(reasons)} things"
-                parts.append(f"{file}: {count} cannot be used: " * bool(file) + "; ".join(reasons))
+        parts = []
+        for file, reasons in self._faults.items():
+            count = "1 thing" if len(reasons) == 1 else f"{len(reasons)} things"
+            parts.append(f"{file}: {count} cannot be used: " * bool(file) + "; ".join(reasons))
+        if parts:
             raise InputError(f"{'; '.join(parts)}; see '{self._parser.prog} --help'")
         return arguments
 
     def _built(self, key: str, hint: Any, value: Any) -> Any:
         """A dataclass of its settings; ``None`` where one of them cannot be used, or all together."""
-        group = _dataclass_of(hint)
-        if group is None or value is None:
+        if (group := _dataclass_of(hint)) is None or value is None:
             return value
         hints = get_type_hints(group)
         inner = {name: self._built(f"{key}.{name}", hints[name], value[name]) for name in hints}
@@ -172,8 +145,24 @@ def element_of(hint: Any) -> Any:
     return get_args(lists[0])[0] if lists else None
 
 
+def read_mapping(text: bytes, origin: str) -> dict[Any, Any]:
+    """A mapping in YAML."""
+    try:
+        values = get_loader("yaml")(text.decode())
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        raise InputError(f"{origin} is not YAML: {cause}; mend it there") from cause
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise InputError(f"{origin} must hold options by name, such as 'seed: 1', got {kind}")
+    return values
+
+
 def _dataclass_of(hint: Any) -> Any:
     return next((t for t in (hint, *get_args(hint)) if dataclasses.is_dataclass(t)), None)
+
+
+def _takes_none(hint: Any) -> bool:
+    return hint is Any or NoneType in get_args(hint)
 
 
 def _dotted(hints: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -184,33 +173,13 @@ def _dotted(hints: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
             yield from _dotted(get_type_hints(group), f"{above}{name}.")
 
 
-def _in_brackets(text: str, element: Any) -> str:
-    """``0.5,1`` as ``[0.5,1]``; words get quotes."""
-    if text.lstrip().startswith("[") or text.lower() in ("true", "false", "null"):
-        return text
-    parts = [part.strip() for part in text.split(",")]
-    return f"[{','.join(map(json.dumps, parts) if element in (str, Path) else parts)}]"
-
-
 def _described(hint: Any) -> str:
     kinds = get_args(hint)
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, kinds))}"
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(map(_described, kinds))
-    if element_of(hint) is not None:
+    if element_of(hint):
         count = "" if ... in kinds or len(kinds) == 1 else f"{len(kinds)} "
-        return f"{count}{_NAMES.get(kinds[0], 'a value')[2:]}s with commas between"
-    return _NAMES.get(hint, "a mapping such as {name: value}")
-
-
-def _mapping(text: bytes, origin: str) -> dict[Any, Any]:
-    try:
-        values = get_loader("yaml")(text.decode())
-    except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        reason = " ".join(str(cause).split())
-        raise InputError(f"{origin} is not YAML: {reason}; mend it there") from cause
-    if not isinstance(values, dict):
-        kind = type(values).__name__
-        raise InputError(f"{origin} must hold options by name, such as 'seed: 1', got {kind}")
-    return values
+        return f"{count}{_NAMES.get(kinds[0], 'a word')[2:]}s with commas between"
+    return _NAMES.get(hint, "a mapping such as {name: value}" if get_origin(hint) else "a text")

@@ -1,8 +1,7 @@
 """How long nearfar takes to start: ``python -m benchmarks.startup [RUNS]``.
 
-Medians of whole processes, in seconds, and of ``import nearfar`` and its layers on top of ``import torch``. Run it
-on an idle machine, twice: the first time files come from the disk. Where the time goes,
-``python -X importtime -c 'import nearfar'`` tells.
+Medians of whole processes, in seconds. Run it on an idle machine, twice: the first time files come from
+the disk. Where the time goes, ``python -X importtime -c 'import nearfar'`` tells.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ _COMMAND = "import sys; from nearfar.cli import main; sys.argv[1:] = {}; sys.exi
 def seconds(code: str) -> float:
     """What one process takes that runs some code."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 (ours, from above)
     return time.perf_counter() - start
 
 

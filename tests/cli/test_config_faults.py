@@ -28,13 +28,13 @@ def refused(capsys, tmp_path):
 
 
 def test_all_faults_of_a_configuration_are_told_together(refused):
-    said = refused(
+    message = refused(
         "model: {nam: x}\n"
         "data:\n  sorce: digits\n  train: many\n  protocol: {canvas: 9, contnt: 3}\n"
         "fit: {epochs: two, lr: 1e-3, schedule: step}\n"
         "seed: [1]\nfoo: 1\ntrainer: 3\n"
     )
-    assert "config.yaml: 9 things cannot be used: " in said
+    assert "config.yaml: 9 things cannot be used: " in message
     for fault in (
         "model.nam is not known (did you mean model.name?)",
         "data.sorce is not known (did you mean data.source?)",
@@ -46,18 +46,18 @@ def test_all_faults_of_a_configuration_are_told_together(refused):
         "foo is not known (there are model, data, fit, trainer, seed, out",
         "trainer must hold options by name, got 3",
     ):
-        assert fault in said, fault
+        assert fault in message, fault
 
 
 def test_what_dataclasses_refuse_is_told_with_the_rest(refused):
-    said = refused(
+    message = refused(
         "model: {options: {num_classes: 3}}\n"
         "data: {split_seed: -1, protocol: {canvas: 0}}\nfit: {epochs: 0}\n"
     )
-    assert "3 things cannot be used" in said
-    assert "model: num_classes of a model come from the data" in said
-    assert "data.protocol: canvas and content must be whole numbers" in said
-    assert "fit: fit needs epochs >= 1" in said
+    assert "3 things cannot be used" in message
+    assert "model: num_classes of a model come from the data" in message
+    assert "data.protocol: canvas and content must be whole numbers" in message
+    assert "fit: fit needs epochs >= 1" in message
 
 
 def test_later_options_may_mend_what_a_dataclass_would_refuse(capsys, tmp_path):
@@ -76,18 +76,18 @@ def test_two_files_are_checked_as_they_add_up(capsys, tmp_path):
     (tmp_path / "b.yaml").write_text("fit: {epochs: 1}\nsede: 1\n")
     files = [f"--config={tmp_path / name}.yaml" for name in "ab"]
     assert main(["train", *files]) == 2
-    said = capsys.readouterr().err
-    assert "a.yaml: 1 thing cannot be used: seed must be a whole number, got 'x'" in said
-    assert "b.yaml: 1 thing cannot be used: sede is not known (did you mean seed?)" in said
+    message = capsys.readouterr().err
+    assert "a.yaml: 1 thing cannot be used: seed must be a whole number, got 'x'" in message
+    assert "b.yaml: 1 thing cannot be used: sede is not known (did you mean seed?)" in message
 
 
 def test_dotted_keys_are_keys(refused, capsys, tmp_path):
-    said = refused("fit.epochs: 3\ndata: {protocol.contnt: 3}\nfit.sede.x: 1\nfit.lr: much\n")
-    assert "3 things cannot be used: " in said
-    assert "fit.epochs" not in said
-    assert "data.protocol.contnt is not known (did you mean data.protocol.content?)" in said
-    assert "fit.sede.x is not known" in said
-    assert "fit.lr must be a number, got 'much'" in said
+    message = refused("fit.epochs: 3\ndata: {protocol.contnt: 3}\nfit.sede.x: 1\nfit.lr: much\n")
+    assert "3 things cannot be used: " in message
+    assert "fit.epochs" not in message
+    assert "data.protocol.contnt is not known (did you mean data.protocol.content?)" in message
+    assert "fit.sede.x is not known" in message
+    assert "fit.lr must be a number, got 'much'" in message
     config = tmp_path / "config.yaml"
     config.write_text("data.train: 60\ndata.validation: 20\ndata.test: 20\nfit.epochs: 1\n")
     out = tmp_path / "run"
@@ -105,15 +105,15 @@ def test_nested_and_dotted_keys_add_up(tmp_path, text):
 
 
 def test_null_is_taken_only_where_it_means_something(refused):
-    said = refused(
+    message = refused(
         "fit: {lr: null, ema: null}\nmodel: {options: null}\nseed: null\n"
         "data: {root: null, split: null, protocol: null, train: x}\n"
     )
-    assert "5 things cannot be used: " in said
-    assert "fit.lr must be a number, got null; leave it out for its default" in said
-    assert "model.options must be a mapping such as {name: value}, got null" in said
-    assert "seed must be a whole number, got null" in said
-    assert "data.protocol must hold options by name, got None" in said
+    assert "5 things cannot be used: " in message
+    assert "fit.lr must be a number, got null; leave it out for its default" in message
+    assert "model.options must be a mapping such as {name: value}, got null" in message
+    assert "seed must be a whole number, got null" in message
+    assert "data.protocol must hold options by name, got None" in message
 
 
 @pytest.mark.parametrize(
@@ -166,14 +166,14 @@ def test_a_folder_of_photos_needs_no_more_than_its_name_and_a_net_s(capsys, phot
     out = tmp_path / "run"
     line = ["train", "--data", str(photos), "--model", "si_resnet20_cifar", "--fit.epochs", "1"]
     assert main([*line, "--out", str(out)]) == 0
-    said = settings(out)
-    assert said["data"]["source"] == "folder"
-    assert said["data"]["root"] == str(photos)
-    assert (said["data"]["protocol"]["canvas"], said["data"]["protocol"]["content"]) == (32, 32)
-    assert said["data"]["size"] == 64
-    assert said["model"]["name"] == "si_resnet20_cifar"
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "shown on 32×32 pixels, what si_resnet20_cifar was made for" in shown
+    recipe = settings(out)
+    assert recipe["data"]["source"] == "folder"
+    assert recipe["data"]["root"] == str(photos)
+    assert (recipe["data"]["protocol"]["canvas"], recipe["data"]["protocol"]["content"]) == (32, 32)
+    assert recipe["data"]["size"] == 64
+    assert recipe["model"]["name"] == "si_resnet20_cifar"
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "shown on 32×32 pixels, what si_resnet20_cifar was made for" in printed
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_a_stream_by_its_name(capsys, photos, tmp_path):
     out = tmp_path / "run"
     line = f"train --data stream_folder --data.root {photos} --data.workers 1 --fit.epochs 1 --out {out}"
     assert main(line.split()) == 0
-    said = settings(out)["data"]
-    assert (said["source"], said["root"], said["protocol"]["canvas"]) == (
+    recipe = settings(out)["data"]
+    assert (recipe["source"], recipe["root"], recipe["protocol"]["canvas"]) == (
         "stream_folder",
         str(photos),
         28,
     )
-    assert (said["max_skipped"], said["size"]) == (0.01, 56)
+    assert (recipe["max_skipped"], recipe["size"]) == (0.01, 56)
 
 
 def test_names_of_data_sets_and_nets_with_other_options(capsys, tmp_path):
@@ -213,21 +213,21 @@ def test_names_of_data_sets_and_nets_with_other_options(capsys, tmp_path):
     line = "--data digits --data.train 60 --data.validation 20 --data.test 20 --fit.epochs 1"
     options = ["--model=si_cnn_small", "--model.options", "{scales: [0.5, 1]}"]
     assert main(["train", *line.split(), *options, "--out", str(out)]) == 0
-    said = settings(out)
-    assert (said["data"]["source"], said["data"]["train"]) == ("digits", 60)
-    model = said["model"]
+    recipe = settings(out)
+    assert (recipe["data"]["source"], recipe["data"]["train"]) == ("digits", 60)
+    model = recipe["model"]
     assert (model["name"], model["options"]) == ("si_cnn_small", {"scales": [0.5, 1]})
-    assert said["data"]["protocol"]["canvas"] == 28
+    assert recipe["data"]["protocol"]["canvas"] == 28
 
 
 def test_options_in_yaml_still_work(capsys, tmp_path):
     out = tmp_path / "run"
-    given = ["--data", "{train: 60, validation: 20, test: 20}", "--fit", "{epochs: 1}"]
-    assert main(["train", *given, "--out", str(out)]) == 0
+    words = ["--data", "{train: 60, validation: 20, test: 20}", "--fit", "{epochs: 1}"]
+    assert main(["train", *words, "--out", str(out)]) == 0
     assert settings(out)["data"]["train"] == 60
     (tmp_path / "data.yaml").write_text("{train: 70, validation: 20, test: 20}\n")
-    given = ["--data", str(tmp_path / "data.yaml"), "--fit", "{epochs: 1}"]
-    assert main(["train", *given, "--out", str(tmp_path / "other")]) == 0
+    words = ["--data", str(tmp_path / "data.yaml"), "--fit", "{epochs: 1}"]
+    assert main(["train", *words, "--out", str(tmp_path / "other")]) == 0
     assert settings(tmp_path / "other")["data"]["train"] == 70
 
 

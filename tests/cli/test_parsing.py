@@ -47,8 +47,8 @@ def parsed(*words, function=look):
 
 
 def test_a_sequence_takes_the_words_that_remain():
-    found = parsed("m", "a", "-", "b c", "--out", "x")
-    assert found == {
+    arguments = parsed("m", "a", "-", "b c", "--out", "x")
+    assert arguments == {
         "model": "m",
         "images": ["a", "-", "b c"],
         "out": Path("x"),
@@ -60,8 +60,8 @@ def test_a_sequence_takes_the_words_that_remain():
 
 def test_options_may_come_before_and_between():
     assert parsed("--out", "x", "--deep", "m", "a", "b")["images"] == ["a", "b"]
-    found = parsed("m", "--out", "x", "--top", "3", "a", "b")
-    assert (found["model"], found["images"], found["top"]) == ("m", ["a", "b"], 3)
+    arguments = parsed("m", "--out", "x", "--top", "3", "a", "b")
+    assert (arguments["model"], arguments["images"], arguments["top"]) == ("m", ["a", "b"], 3)
 
 
 def test_a_sequence_may_stand_alone():
@@ -174,7 +174,7 @@ def test_the_command_line_wins_over_files_in_either_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("m", "--out", "x"), "required: images; see 'nearfar look --help'"),
         (("m", "a"), "required: out; see"),
@@ -183,15 +183,15 @@ def test_the_command_line_wins_over_files_in_either_order(tmp_path):
         (("m", "a", "--out", "x", "--bottom", "2"), "no option is named --bottom"),
     ],
 )
-def test_what_is_missing_or_unknown_is_named(words, said):
-    with pytest.raises(InputError, match=re.escape(said)):
+def test_what_is_missing_or_unknown_is_named(words, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         parsed(*words)
 
 
 def test_help_tells_places_from_options(capsys):
     with pytest.raises(SystemExit):
         parsed("--help")
-    told = " ".join(capsys.readouterr().out.split())
-    assert "model images [images ...]" in told
-    assert "images what is looked at." in told
-    assert "--out OUT where to write. (required" in told
+    text = " ".join(capsys.readouterr().out.split())
+    assert "model images [images ...]" in text
+    assert "images what is looked at." in text
+    assert "--out OUT where to write. (required" in text

@@ -87,6 +87,10 @@ def test_a_command_s_help_shows_its_examples_and_options(capsys, name):
         ),
         ("train --fit.epochs", "--fit.epochs needs a value"),
         ("train --fit.epochs --fit.lr 1", "--fit.epochs needs a value"),
+        (
+            "train --strange.thing 1",
+            r"strange.thing \(there are model, data, fit, trainer, seed, out\)",
+        ),
         ("train -x 1", "no option is named -x"),
         ("train somewhere", "unrecognized arguments: somewhere"),
         ("train --fit 3", "fit must hold options by name, got '3'"),

@@ -41,7 +41,7 @@ class Settings:
     def alike(self, key: str) -> str:
         """Which setting may be meant by one that is not known, or which there are beside it."""
         close = difflib.get_close_matches(key, self._hints, n=1, cutoff=0.7)
-        above = key.rpartition(".")[0]
+        above = key.rpartition(".")[0] if key.rpartition(".")[0] in self._hints else ""
         beside = [name for name in self._hints if name.rpartition(".")[0] == above]
         return f" (did you mean {close[0]}?)" if close else f" (there are {', '.join(beside)})"
 

@@ -100,12 +100,14 @@ class Lens:
         stops: of its aperture.
         marks: on its rim.
         extra: whatever else.
+        size: side, or height and width.
     """
 
     bounds: tuple[float, float] | None = None
     stops: tuple[int, ...] = ()
     marks: tuple[str, ...] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    size: int | tuple[int, int] = 1
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,13 @@ def shoot(camera: Camera = Camera(), spare: Camera | None = None) -> None:
 def test_nested_lists_need_no_brackets(name, words):
     camera = parsed(*(word.format(name) for word in words), function=shoot)[name]
     assert camera == Camera(Lens((0.4, 2.0), (2, 4), ("a", "b*")))
+
+
+@pytest.mark.parametrize(
+    ("word", "size"), [("3", 3), ("3,4", (3, 4)), ("[3,4]", (3, 4)), ("-1", -1)]
+)
+def test_a_number_or_a_list(word, size):
+    assert parsed("--camera.lens.size", word, function=shoot)["camera"].lens.size == size
 
 
 def test_items_of_dictionaries_are_options_too():

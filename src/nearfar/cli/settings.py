@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
+import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from nearfar.errors import InputError
 
 __all__ = ["Settings", "element_of", "read_mapping"]
 
+_JSON = re.compile(r"\[|(true|false|null)$", re.IGNORECASE)
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
 
@@ -86,24 +89,22 @@ class Settings:
         return value
 
     def _typed(self, key: str, value: Any, hint: Any) -> Any:
-        element, text = element_of(hint), value
-        if (
-            element
-            and isinstance(text, str)
-            and text[:1] != "["
-            and text not in ("true", "false", "null")
-        ):
-            parts = [part.strip() for part in text.split(",")]
-            value = f"[{','.join(map(json.dumps, parts) if element in (str, Path) else parts)}]"
-        try:
-            value = self._parser.parse_object({key: value}, defaults=False)[key]
-        except (ArgumentError, TypeError, ValueError) as cause:
-            raise InputError(f"{key} must be {_described(hint)}, got {text!r}") from cause
-        if value is None and not _takes_none(hint):
+        element, readings = element_of(hint), [value]
+        if isinstance(value, str) and element in (str, Path) and not _JSON.match(value):
+            readings = [json.dumps([word.strip() for word in value.split(",")])]
+        elif isinstance(value, str) and element:
+            readings = [value, f"[{value}]"]
+        for reading in readings:
+            with contextlib.suppress(ArgumentError, TypeError, ValueError):
+                typed = self._parser.parse_object({key: reading}, defaults=False)[key]
+                break
+        else:
+            raise InputError(f"{key} must be {_described(hint)}, got {value!r}")
+        if typed is None and not _takes_none(hint):
             raise InputError(
                 f"{key} must be {_described(hint)}, got null; leave it out for its default"
             )
-        return value
+        return typed
 
     def arguments(self, required: list[str]) -> dict[str, Any]:
         """The function's arguments by name, or an ``InputError`` of all that is wrong."""

@@ -80,7 +80,7 @@ def test_biases(capsys):
         ("count cnn_small --input 3x0x4", "three whole numbers of at least 1"),
         (
             "count cnn_small --format xml",
-            "--format: expected one of 'table', 'json', 'csv', got xml",
+            "format must be one of table, json, csv, got 'xml'",
         ),
         ("count cnn_small --out a.txt", "out must end in .json or .csv, got a.txt"),
         ("count vit_tiny_patch16_224 --input 3x32x32", "does not take an image of 3×32×32"),

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
-from nearfar.cli.wording import in_words
 from nearfar.shipping import ConvertResult
 from nearfar.shipping import convert as convert_model
 from nearfar.shipping.conversion_page import summary, verdict
@@ -22,20 +21,12 @@ EXAMPLES = """\
       --std 0.229,0.224,0.225 --data cifar10 --data.train 5000 --finetune --out runs/near_and_far
 """
 
-_COMMAND = in_words(
-    convert_model,
-    {
-        "what :func:`nearfar.recognisers.open_recogniser` takes and is a network: a": "a",
-        "`` or the ``nn.Module`` itself": "``",
-    },
-    model=str,
-    out=Path,
-)
+_TYPES = {"model": str, "out": Path}
 
 
 def run(arguments: list[str]) -> int:
     """Parses, runs, shows; 1 where the result is not accepted."""
-    options = parse_call(_COMMAND, arguments, EXAMPLES, positional=True)
+    options = parse_call(convert_model, arguments, EXAMPLES, positional=True, types=_TYPES)
     with shown_progress() as progress:
         result = convert_model(**options, progress=progress)
     for sentence in summary(result):

@@ -65,7 +65,7 @@ def test_refusals():
         plot_curves({})
     with pytest.raises(InputError, match="holds no confidence"):
         plot_confidence(exact({1.0: 0.5}))
-    with pytest.raises(InputError, match="at least one recogniser"):
+    with pytest.raises(InputError, match="flips of at least one model"):
         plot_flips({})
 
 
@@ -155,7 +155,7 @@ def test_flips_fall_by_each_image_to_both_sides():
         4.0,
         1.02,
     )
-    figure = plot_flips({"net": flips}, places={"net": 2})
+    figure = plot_flips({"net": flips}, indices={"net": 2})
     line = axis(figure).lines[0]
     points = list(zip(line.get_xdata(), line.get_ydata(), strict=True))
     assert points == [

@@ -278,7 +278,7 @@ def _write_report(
             names[int(labels[i])],
             [at_scale[s][i] for s in scales],
             {
-                name: [names[int(curve.answers[k, i])] for k in range(len(scales))]
+                name: [names[int(curve.predictions[k, i])] for k in range(len(scales))]
                 for name, curve in curves.items()
             },
         )

@@ -92,10 +92,10 @@ class Figure:
 
     def interval_text(self, ends: tuple[float, float]) -> str:
         """An interval as the report writes it."""
-        return ("–" if ends[0] >= 0 else " to ").join(map(self._number, ends))
+        return ("–" if ends[0] >= 0 else " to ").join(self._number(end, digits=2) for end in ends)
 
-    def _number(self, value: float) -> str:
-        return f"{100 * value:.0f}" if self.unit else f"{value:.3g}"
+    def _number(self, value: float, digits: int = 3) -> str:
+        return f"{100 * value:.0f}" if self.unit else f"{value:.{digits}g}"
 
 
 _REGISTRY: dict[str, Figure] = {}

@@ -78,7 +78,7 @@ def test_every_section_in_its_order(html, audit):
         "How this was made",
     ]
     page = Page(html)
-    for words in (*audit.findings, *audit.made.values(), *audit.results["resnet20"].notes):
+    for words in (*audit.findings, *audit.provenance.values(), *audit.results["resnet20"].notes):
         assert words in page.text
     assert "failed top1@0.5>=0.5: resnet20 has 0.41" in " ".join(page.text.split())
     assert "passed top1@1>=0.7: resnet20 has 0.8" in " ".join(page.text.split())
@@ -140,7 +140,7 @@ def test_anybody_s_names_are_text():
             name: dataclasses.replace(result, layers=layers, source=NASTY, notes=(NASTY,))
             for name, result in found.results.items()
         },
-        made={NASTY: NASTY},
+        provenance={NASTY: NASTY},
     )
     html = render_audit(found)
     page = Page(html)

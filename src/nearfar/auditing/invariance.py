@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
+from nearfar.models.modes import evaluating
 from nearfar.progress import Progress, Step, silent
-from nearfar.recognisers.recogniser import evaluating
 
 __all__ = ["Neurons", "invariance_scores", "recorded_outputs"]
 

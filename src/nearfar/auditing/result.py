@@ -147,7 +147,7 @@ class Audit:
         baseline: the name of the model that the others are compared with.
         findings: the main results, in sentences.
         max_loss: as a fraction: a model holds where its accuracy falls by at most this.
-        made: the command (empty where a model has no name), versions, machine and date.
+        provenance: the command (empty where a model has no name), versions, machine and date.
         verdicts: which requirements are met, if there were any.
     """
 
@@ -155,7 +155,7 @@ class Audit:
     baseline: str
     findings: tuple[str, ...]
     max_loss: float
-    made: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
 
     @property
@@ -190,7 +190,7 @@ class Audit:
                     name: _result_form(result, self.max_loss)
                     for name, result in self.results.items()
                 },
-                "made": self.made,
+                "made": self.provenance,
             }
         )
         return plain

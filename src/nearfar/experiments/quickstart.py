@@ -314,7 +314,7 @@ def _write_report(
         examples=examples,
         machine=machine(),
         command=_command(seed, fast),
-        made=(
+        provenance=(
             f"Data: scikit-learn's load_digits, real handwriting of 8×8 pixels (enlarging it adds no "
             f"detail), {shown.spec.train} images to train, {shown.spec.validation} to choose the "
             f"epoch, {len(labels)} to test. Seed {seed}, nearfar {__version__}, torch "

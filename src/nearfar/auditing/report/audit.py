@@ -93,7 +93,7 @@ def render_audit(audit: Audit) -> str:
         failures=_failure_cards(audit.results),
         layers=_layer_charts(audit.results),
         notes=_notes(audit),
-        made=audit.made,
+        provenance=audit.provenance,
     )
 
 

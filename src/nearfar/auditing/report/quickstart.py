@@ -50,7 +50,7 @@ class Report:
         examples: images with answers.
         machine: where times were taken.
         command: what makes this report again.
-        made: seed, versions and date, as a sentence.
+        provenance: seed, versions and date, as a sentence.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Report:
     examples: Sequence[Example]
     machine: str
     command: str
-    made: str
+    provenance: str
 
 
 def render_report(report: Report) -> str:
@@ -121,5 +121,5 @@ def render_report(report: Report) -> str:
         winner_means=report.winner_means,
         machine=report.machine,
         command=report.command,
-        made=report.made,
+        provenance=report.provenance,
     )

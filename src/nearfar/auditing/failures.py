@@ -47,7 +47,7 @@ def find_failures(
         range(len(curve.scales)),
         key=lambda k: (abs(math.log(curve.scales[k] / curve.scales[reference])), curve.scales[k]),
     )
-    originals = images.read(chosen, entrant.protocol.side)
+    originals = images.read(chosen)
     recognised = entrant.show(originals, curve.scales[reference])
     failures = []
     for j, i in enumerate(chosen.tolist()):

@@ -11,6 +11,7 @@ from torch import Tensor
 from nearfar.auditing.entrants import Entrant
 from nearfar.auditing.images import AuditedImages
 from nearfar.auditing.result import Flips
+from nearfar.data.preprocess import Images
 
 __all__ = ["PRECISION", "find_flips", "most_answers"]
 
@@ -45,8 +46,8 @@ def find_flips(
         A prediction that changes and changes back within one step is missed.
     """
     smaller, larger = [], []
-    for indices in torch.split(which, batch_size):
-        originals = images.read(indices, entrant.protocol.side)
+    for indices in images.batches(which, batch_size):
+        originals = images.read(indices)
         first = _predict(entrant, originals, torch.ones(len(indices), dtype=torch.float64))
         answered(len(indices))
         smaller.append(_search(entrant, originals, first, lowest, answered))
@@ -69,7 +70,7 @@ def most_answers(count: int, lowest: float, highest: float) -> int:
 
 def _search(
     entrant: Entrant,
-    images: Tensor,
+    images: Images,
     first: Tensor,
     end: float,
     answered: Callable[[int], None],
@@ -84,7 +85,7 @@ def _search(
             break
         scale = end if step == steps else end ** (step / steps)
         scales = torch.full((len(left),), scale, dtype=torch.float64)
-        changed = _predict(entrant, images[left], scales) != first[left]
+        changed = _predict(entrant, _some(images, left), scales) != first[left]
         answered(len(left))
         other[left[changed]] = scale
         same[left[~changed]] = scale
@@ -93,7 +94,7 @@ def _search(
         if not len(flipped):
             break
         middle = (same[flipped] * other[flipped]).sqrt()
-        changed = _predict(entrant, images[flipped], middle) != first[flipped]
+        changed = _predict(entrant, _some(images, flipped), middle) != first[flipped]
         answered(len(flipped))
         other[flipped[changed]] = middle[changed]
         same[flipped[~changed]] = middle[~changed]
@@ -115,5 +116,9 @@ def _bisections(end: float) -> int:
     return max(0, math.ceil(math.log2(width / math.log(PRECISION)) - 1e-9))
 
 
-def _predict(entrant: Entrant, images: Tensor, scales: Tensor) -> Tensor:
+def _predict(entrant: Entrant, images: Images, scales: Tensor) -> Tensor:
     return entrant.recogniser.ask(entrant.show_each(images, scales)).argmax(dim=1)
+
+
+def _some(images: Images, indices: Tensor) -> Images:
+    return images[indices] if isinstance(images, Tensor) else [images[i] for i in indices.tolist()]

@@ -93,14 +93,13 @@ def score_layers(
     obstacle = _obstacle(entrant, count, scales, names)
     if obstacle:
         return LayerScores((), (), (), (), {"all layers": obstacle}, count)
-    originals = images.read(which, entrant.protocol.side)
-    inputs_at = _preparation(entrant, module)
-    names, left_out = _usable(module, inputs_at(1.0)(originals[:2]), names)
+    inputs_at = _preparation(entrant, module, images)
+    names, left_out = _usable(module, inputs_at(1.0)(which[:2]), names)
     if not names:
         return LayerScores((), (), (), (), left_out, count)
     scores = invariance_scores(
         module,
-        originals,
+        which,
         [inputs_at(s) for s in (1.0, *scales)],
         names,
         neurons="channels",
@@ -108,7 +107,7 @@ def score_layers(
         batch_size=_BATCH,
         progress=lambda step: answered(count),
     )
-    errors = _errors(entrant, originals, inputs_at, names, scales)
+    errors = _errors(entrant, which, inputs_at, names, scales)
     answered(count * len(scales))
     return LayerScores(
         tuple(names),
@@ -199,13 +198,15 @@ def _obstacle(
 
 
 def _preparation(
-    entrant: Entrant, module: nn.Module
+    entrant: Entrant, module: nn.Module, images: AuditedImages
 ) -> Callable[[float], Callable[[Tensor], Tensor]]:
-    """Scale → (images as stored → the network's inputs at that scale)."""
+    """Scale → (indices of images → the network's inputs at that scale)."""
     parameter = next(module.parameters(), torch.empty(0))
 
     def inputs_at(scale: float) -> Callable[[Tensor], Tensor]:
-        return lambda images: entrant.show(images, scale).to(parameter.device, parameter.dtype)
+        return lambda indices: entrant.show(images.read(indices), scale).to(
+            parameter.device, parameter.dtype
+        )
 
     return inputs_at
 
@@ -237,7 +238,7 @@ def _usable(
 
 def _errors(
     entrant: Entrant,
-    images: Tensor,
+    which: Tensor,
     inputs_at: Callable[[float], Callable[[Tensor], Tensor]],
     names: Sequence[str],
     scales: Sequence[float],
@@ -246,10 +247,10 @@ def _errors(
     module, protocol = entrant.recogniser.module, entrant.protocol
     assert module is not None, "checked before"
     # Content that reaches beyond the canvas at scale 1 is not known there.
-    known = min(1.0, protocol.content / protocol.canvas)
+    known = min(1.0, min(protocol.content_size) / max(protocol.canvas_size))
     errors: dict[str, list[list[Tensor]]] = {name: [[] for _ in scales] for name in names}
     with recorded_outputs(module, names, _copy) as outputs:
-        for batch in torch.split(images, _BATCH):
+        for batch in torch.split(which, _BATCH):
             module(inputs_at(1.0)(batch))
             first = {name: outputs[name].pop() for name in names}
             for k, scale in enumerate(scales):

@@ -148,7 +148,7 @@ class _Plan:
     def __init__(self, progress: Progress, data: DataSpec, fit: FitSpec) -> None:
         self._progress = progress
         self._parts: dict[tuple[str, str], tuple[float, float]] = {}
-        side = data.protocol.canvas
+        side = max(data.protocol.canvas_size)
         assert data.train is not None, "quickstart_specs says how many"
         start = 0.0
         for name, spec in NETS.items():

@@ -15,7 +15,7 @@ from torch import nn
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.conversion import Conversion
 from nearfar.data import DataSpec, ScaleData
-from nearfar.data.skipped import SKIPPED
+from nearfar.data.unreadable import SKIPPED
 from nearfar.errors import InputError
 from nearfar.shipping.conversion_page import page
 from nearfar.shipping.conversion_result import ConvertResult

@@ -15,7 +15,7 @@ from nearfar.auditing import Audit, audit
 from nearfar.conversion import Conversion, Method, Plan, convert_network
 from nearfar.conversion import recalibrate as new_statistics
 from nearfar.data import DataSpec, Lesson, Normalisation, Normalised, ScaleData
-from nearfar.data.skipped import SKIPPED, list_skipped, listing_refused, say_skipped
+from nearfar.data.unreadable import SKIPPED, list_skipped, listing_refused, say_skipped
 from nearfar.errors import InputError
 from nearfar.models import HierarchicalNet, Integration, Vote
 from nearfar.progress import Progress, Step, silent
@@ -115,7 +115,7 @@ def convert(
     conversion = Conversion(
         method, layers or None, scales or None, vote, window, stages, integration
     )
-    side = opened.card.protocol.canvas
+    side = max(opened.card.protocol.canvas_size)
     converted, plan = convert_network(origin.network, conversion, side)
     spec = dataclasses.replace(origin.spec, convert=conversion)
     if data is None and origin.data is not None:

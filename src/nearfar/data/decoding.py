@@ -7,24 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nearfar.data.protocol import ScaleProtocol
-from nearfar.errors import InputError
-
 __all__ = [
     "PIXEL_LIMIT",
-    "Exactly",
     "Fault",
-    "Place",
-    "Square",
-    "decoded",
-    "native_sides",
+    "decode",
     "quiet_pillow",
 ]
 
@@ -32,25 +25,11 @@ __all__ = [
 PIXEL_LIMIT = 100_000_000
 
 
-class Place(Protocol):
-    """``[3, h, w]`` uint8 as decoded → ``[3, size, size]`` uint8 as stored.
-
-    A ``ValueError`` says why it cannot. Its ``repr`` names all that it depends on.
-    """
-
-    @property
-    def size(self) -> int:
-        """Height and width of what is stored."""
-
-    def __call__(self, image: Tensor, /) -> Tensor:
-        """What is stored."""
-
-
 # Pillow's modes of 8 bits a channel. Others (16 bits, floats) it would cut off without a word.
 _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 
 
-def decoded(source: Path | IO[bytes], at_least: int | None = None) -> Tensor:
+def decode(source: Path | IO[bytes]) -> Tensor:
     """Reads an image.
 
     Grey images become RGB; what is transparent becomes black, as an empty canvas is. Images are turned
@@ -58,8 +37,6 @@ def decoded(source: Path | IO[bytes], at_least: int | None = None) -> Tensor:
 
     Args:
         source: a path, or an open file.
-        at_least: JPEGs much larger than this may be decoded at ½, ¼ or ⅛ of their size, but not below
-            this many pixels a side: what a camera takes is then read several times faster.
 
     Returns:
         ``[3, h, w]``, uint8.
@@ -82,71 +59,11 @@ def decoded(source: Path | IO[bytes], at_least: int | None = None) -> Tensor:
             raise ValueError(f"it is animated: it holds {pictures} pictures")
         if file.mode not in _MODES:
             raise ValueError(f"its pixel format {file.mode} is not one of 8 bits a channel")
-        if at_least is not None:
-            file.draft(None, (at_least, at_least))
         image = ImageOps.exif_transpose(file)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-def native_sides(source: Path | IO[bytes]) -> tuple[int, int]:
-    """The shorter and the longer side of an image in its file; only the file's head is read."""
-    with Image.open(source) as file:
-        return min(file.size), max(file.size)
-
-
-@dataclass(frozen=True)
-class Exactly:
-    """A :data:`Place` that only lets square images of one size through.
-
-    Args:
-        size: in pixels.
-    """
-
-    size: int
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """The image itself."""
-        height, width = image.shape[-2:]
-        if (height, width) != (self.size, self.size):
-            raise ValueError(f"it is {height}×{width} where {self.size}×{self.size} is expected")
-        return image
-
-
-@dataclass(frozen=True)
-class Square:
-    """A :data:`Place` that lays an image of any size on a black square, about its centre.
-
-    That is how :class:`ScaleProtocol` shows an image, so an image shown later at ``size`` pixels or
-    fewer looks as if it had been laid on the canvas directly, but for rounding to 256 grey levels and
-    being resampled twice.
-
-    Args:
-        size: of the square, in pixels.
-        side: which side of the image fills it: the ``longer``, or the ``shorter``, and what juts out is
-            cut off.
-    """
-
-    size: int
-    side: Literal["longer", "shorter"] = "longer"
-
-    @classmethod
-    def of(cls, size: int | None, side: Literal["longer", "shorter"]) -> Square:
-        """One of a size that was perhaps not given.
-
-        Raises:
-            InputError: it was not.
-        """
-        if size is None or size < 1:
-            raise InputError(f"a folder's images need a size of at least 1 pixel, got {size}")
-        return cls(size, side)
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """``[3, h, w]`` → ``[3, size, size]``, uint8."""
-        square = ScaleProtocol(canvas=self.size, content=self.size, side=self.side)
-        return square.render(image.unsqueeze(0), 1.0)[0].mul(255).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -169,8 +86,8 @@ class Fault:
         """From what was raised."""
         # Pillow too says with an OSError that a file is cut off or no image, but without a number.
         of_system = isinstance(cause, OSError) and cause.errno is not None
-        said = " ".join(str(cause).split()) or type(cause).__name__
-        return cls(index, said, of_system or isinstance(cause, MemoryError))
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        return cls(index, reason, of_system or isinstance(cause, MemoryError))
 
 
 @contextmanager

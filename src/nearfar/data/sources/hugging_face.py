@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nearfar.data.sources.listing import Listing
+from nearfar.data.image_index import ImageIndex
 from nearfar.data.sources.parts import Parts, named_parts, part_named
+from nearfar.data.sources.registry import register_index
 from nearfar.errors import InputError
 
-__all__ = ["HubImage", "hub_listing", "hub_parts"]
+__all__ = ["HubImage", "hub_index", "hub_parts"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class HubImage:
         return f"{self.name}[{self.row}]"
 
 
-def hub_listing(name: str, root: Path | None) -> tuple[Listing[HubImage], str]:
+@register_index("hfds/", lambda root, name: hub_parts(name).test is not None)
+def hub_index(root: Path | None, name: str) -> tuple[ImageIndex, str]:
     """A data set with the columns ``image`` and ``label``, and a split ``train``.
 
     Its splits are parts as folders are: the official test part is ``test`` where there is one (then
@@ -41,11 +43,11 @@ def hub_listing(name: str, root: Path | None) -> tuple[Listing[HubImage], str]:
     machine, of any layout that ``datasets.load_dataset`` reads. Others are fetched, once.
 
     Args:
-        name: after ``hfds/``.
         root: where the package keeps what it fetches; default: where it does by itself.
+        name: after ``hfds/``.
 
     Returns:
-        The listing, and what identifies its content.
+        The index, and what identifies its content.
 
     Raises:
         InputError: the package is not installed, no such data set, or other columns.
@@ -55,7 +57,7 @@ def hub_listing(name: str, root: Path | None) -> tuple[Listing[HubImage], str]:
         from timm.data.readers.reader_factory import create_reader
     except ImportError as cause:
         raise _not_installed(name) from cause
-    where: list[HubImage] = []
+    entries: list[HubImage] = []
     labels: list[int] = []
     digest = hashlib.sha256()
     names: tuple[str, ...] = ()
@@ -65,11 +67,11 @@ def hub_listing(name: str, root: Path | None) -> tuple[Listing[HubImage], str]:
         for split in (*parts.training, *([parts.test] if parts.test else [])):
             reader = create_reader(f"hfds/{name}", str(root) if root else None, split)
             if split == parts.test:
-                test_from = len(where)
-            found = reader.dataset.features["label"]
-            names = names or tuple(getattr(found, "names", ()))
+                test_from = len(entries)
+            feature = reader.dataset.features["label"]
+            names = names or tuple(getattr(feature, "names", ()))
             labels += [int(label) for label in reader.dataset["label"]]
-            where += [HubImage(reader, f"hfds/{name}/{split}", i) for i in range(len(reader))]
+            entries += [HubImage(reader, f"hfds/{name}/{split}", i) for i in range(len(reader))]
             digest.update(f"{name} {split} {reader.dataset._fingerprint}\n".encode())
     except (OSError, ValueError, KeyError, AttributeError) as cause:
         raise _unusable(name, cause) from cause
@@ -77,7 +79,7 @@ def hub_listing(name: str, root: Path | None) -> tuple[Listing[HubImage], str]:
         names = tuple(str(i) for i in range(max(labels, default=0) + 1))
     if len(names) < 2 or min(labels, default=0) < 0:
         raise InputError(f"hfds/{name} needs at least two classes and a label for every image")
-    return Listing(where, labels, names, test_from), digest.hexdigest()[:32]
+    return ImageIndex(entries, labels, names, test_from), digest.hexdigest()[:32]
 
 
 def hub_parts(name: str) -> Parts:

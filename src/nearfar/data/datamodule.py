@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nearfar.data.ahead import AheadLoader
 from nearfar.data.augmentation import Augmentation, Colours, box_sides
-from nearfar.data.lesson import Lesson
-from nearfar.data.normalise import Normalisation
-from nearfar.data.shown import EpochBatches, ShownImages
-from nearfar.data.sources import LabelledImages, load_source
+from nearfar.data.dataset import EpochBatches, ShownImages
+from nearfar.data.image_dataset import LabelledImages, channels_of, take_images
+from nearfar.data.normalization import Normalisation
+from nearfar.data.prefetch import AheadLoader
+from nearfar.data.soft_labels import Lesson
+from nearfar.data.sources import load_source
 from nearfar.data.spec import DataSpec
 from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
@@ -52,9 +52,7 @@ class ScaleData(L.LightningDataModule):
         self.spec = spec = spec.explicit()
         self.batch_size = batch_size
         self.seed = seed
-        data = load_source(
-            spec.source, spec.root, spec.size, spec.split_seed, spec.max_skipped, spec.protocol.side
-        )
+        data = load_source(spec.source, spec.root, spec.split_seed, spec.max_skipped)
         self.class_names = data.class_names
         self.skipped = data.skipped
         self.edition = data.edition
@@ -69,16 +67,18 @@ class ScaleData(L.LightningDataModule):
 
     @property
     def in_chans(self) -> int:
-        """Channels of the images."""
-        return int(self._images.shape[1])
+        """Channels of the images as they are shown."""
+        return self.spec.channels or channels_of(self._images)
 
     def fingerprint(self) -> dict[str, Any]:
         """What the splits depend on besides the spec, as plain data: equal where the splits are.
 
         See :meth:`nearfar.data.LabelledImages.fingerprint`.
         """
-        found = self._data.fingerprint()
-        return found if self._lesson is None else {**found, "lesson": self._lesson.digest()}
+        fingerprint = self._data.fingerprint()
+        if self._lesson is None:
+            return fingerprint
+        return {**fingerprint, "lesson": self._lesson.digest()}
 
     def images(self, split: str, scale: float, first: int | None = None, margin: int = 0) -> Tensor:
         """Images of ``train``, ``validation`` or ``test`` at one scale: ``[N, C, S, S]``.
@@ -89,9 +89,8 @@ class ScaleData(L.LightningDataModule):
             first: only so many, from the beginning; default: all, which must fit into memory.
             margin: by how many pixels on each side the canvas is larger than the protocol's.
         """
-        protocol = self.spec.protocol
-        protocol = dataclasses.replace(protocol, canvas=protocol.canvas + 2 * margin)
-        return protocol.render(self._images[self.indices[split][:first]], scale)
+        images = self._images[self.indices[split][:first]]
+        return self.spec.protocol.render(images, scale, channels=self.in_chans, margin=margin)
 
     def learn_from(self, lesson: Lesson) -> None:
         """Teaches a teacher's answers in place of the labels of training and validation images.
@@ -117,12 +116,13 @@ class ScaleData(L.LightningDataModule):
     def parts(self, split: str, scale: float, at_once: int) -> Iterator[Tensor]:
         """:meth:`images` of a split, ``at_once`` at a time: no more of them are held."""
         for which in torch.split(self.indices[split], at_once):
-            yield self.spec.protocol.render(self._images[which], scale)
+            images = self._images[which]
+            yield self.spec.protocol.render(images, scale, channels=self.in_chans)
 
     def stored(self, split: str) -> LabelledImages:
-        """A split's images as the source stores them, all in memory, with their labels."""
-        which = self.indices[split]
-        return LabelledImages(self._images[which], self.labels(split), self.class_names)
+        """A split's images as the source gives them, with their labels."""
+        images = take_images(self._images, self.indices[split])
+        return LabelledImages(images, self.labels(split), self.class_names)
 
     def in_order(self, split: str) -> Iterator[Tensor]:
         """All images of a split at their scales of training, some at a time, not augmented.
@@ -234,7 +234,8 @@ class ScaleData(L.LightningDataModule):
         which, labels = self.indices[split], self.labels(split)
         if self._lesson is not None and split == "train":
             labels = self._lesson.shares[split]
-        return ShownImages(self._images, labels, which, self.spec.protocol, self.seed, augmentation)
+        protocol, channels = self.spec.protocol, self.in_chans
+        return ShownImages(self._images, labels, which, protocol, self.seed, augmentation, channels)
 
     def _batches(
         self, shown: ShownImages, seed: int | None = None

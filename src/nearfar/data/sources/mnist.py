@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST."""
+"""Digits: scikit-learn's, which come with the installation, MNIST and Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
-from torchvision.datasets import MNIST
+from torchvision.datasets import MNIST, FashionMNIST
 
-from nearfar.data.sources.labelled import LabelledImages, data_folder
+from nearfar.data.image_dataset import LabelledImages, data_folder
+from nearfar.data.sources.registry import register_source
 from nearfar.errors import InputError
 
 __all__ = ["idx_source"]
 
 _BYTES = 8  # the format's code for unsigned bytes
+
+
+@register_source("digits")
+def digits_source(root: Path | None) -> LabelledImages:
+    """1,797 real digits of 8×8 pixels and 17 grey levels; they come with scikit-learn."""
+    bunch = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
+    return LabelledImages(images, torch.tensor(bunch.target), tuple(str(d) for d in range(10)))
 
 
 def idx_source(kind: type[MNIST]) -> Callable[[Path | None], LabelledImages]:
@@ -81,3 +91,7 @@ def _read(file: Path, axes: int, fetch: str) -> Tensor:
         )
     values = np.frombuffer(content, np.uint8, offset=head).reshape(shape)
     return torch.from_numpy(values.copy())
+
+
+register_source("mnist")(idx_source(MNIST))
+register_source("fashion_mnist")(idx_source(FashionMNIST))

@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 def cached_tensors(
     name: str,
     make: Callable[[], Mapping[str, Tensor]],
-    keep: Callable[[], bool] = lambda: True,
+    keep: Callable[[Mapping[str, Tensor]], bool] = lambda tensors: True,
 ) -> dict[str, Tensor]:
     """Tensors from the cache, or made and put there.
 
@@ -38,22 +38,22 @@ def cached_tensors(
     Args:
         name: of the file, without its ending; names everything that the content depends on.
         make: makes the tensors.
-        keep: asked after that: whether what was made may be kept.
+        keep: whether the tensors that were made may be cached.
     """
     if os.environ.get("NEARFAR_CACHE") == "off":
         return dict(make())
     path = cache_folder() / f"{name}.safetensors"
-    found = _read(path)
-    if found is not None:
-        return found
-    made = {key: value.contiguous() for key, value in make().items()}
-    if not keep():
-        return made
+    cached = _read(path)
+    if cached is not None:
+        return cached
+    tensors = {key: value.contiguous() for key, value in make().items()}
+    if not keep(tensors):
+        return tensors
     try:
-        write_atomically(path, save(made, metadata={_KEY: checksum(made)}))
+        write_atomically(path, save(tensors, metadata={_KEY: checksum(tensors)}))
     except (OSError, ValueError) as cause:
         _LOG.warning("%s cannot be kept, it is made anew each time: %s", path, cause)
-    return made
+    return tensors
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from nearfar.data.augmentation import Augmentation, Draws
+from nearfar.data.image_dataset import ImageStore, channels_of
 from nearfar.data.protocol import ScaleProtocol
-from nearfar.data.sources.labelled import StoredImages
 
 __all__ = ["EpochBatches", "ShownImages"]
 
 #: Up to this many bytes, images are rendered once and held; more are rendered batch by batch.
-HOLD = 256 * 2**20
+RENDERED_LIMIT = 2**30
 _AT_ONCE = 512
 
 Wanted = tuple[int, list[int]]
@@ -66,21 +66,21 @@ class EpochBatches(Sampler[Wanted]):
         """The order of all images in an epoch."""
         if self.seed is None:
             return list(range(self.count))
-        draw = torch.Generator().manual_seed(self.seed)
-        # torch's RandomSampler, in which every run began, draws an order for each epoch, and one more
-        # that it does not use where the last batch is not a full one. Runs recorded then must stay.
+        generator = torch.Generator().manual_seed(self.seed)
+        # The order of torch's RandomSampler, by which the published tables were trained: one permutation an
+        # epoch, and an unused one where the last batch is not full.
         for _ in range(epoch * (2 if self.count % self.batch_size else 1)):
-            torch.randperm(self.count, generator=draw)
-        return torch.randperm(self.count, generator=draw).tolist()
+            torch.randperm(self.count, generator=generator)
+        return torch.randperm(self.count, generator=generator).tolist()
 
     def __iter__(self) -> Iterator[Wanted]:
         # A generator's body runs when the first batch is asked for: Lightning sets the epoch before.
         order = self.order(self.epoch)
         first = self._begin[1] if self._begin[0] == self.epoch else 0
         for start in range(first * self.batch_size, self.count, self.batch_size):
-            mine = self._share(order[start : start + self.batch_size])
-            if mine:
-                yield self.epoch, mine
+            share = self._share(order[start : start + self.batch_size])
+            if share:
+                yield self.epoch, share
 
     def __len__(self) -> int:
         starts = range(0, self.count, self.batch_size)
@@ -101,22 +101,24 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
     An item is a whole batch: ``(epoch, indices)`` → ``[B, C, S, S]`` and ``[B]``.
 
     Args:
-        images: ``[M, C, h, w]`` as the source stores them; they are not copied.
+        images: M images as the source gives them; they are not copied.
         labels: ``[N]``, of the split; or ``[N, K]``, each image's shares in the classes.
         which: ``[N]``, where the split's images are among ``images``.
         protocol: canvas and training scales.
         seed: which image is shown at which scale, and each epoch's augmentation.
         augmentation: what each epoch changes; by default nothing.
+        channels: 1 or 3; default: those of the images.
     """
 
     def __init__(
         self,
-        images: StoredImages,
+        images: Tensor | ImageStore,
         labels: Tensor,
         which: Tensor,
         protocol: ScaleProtocol,
         seed: int,
         augmentation: Augmentation = Augmentation(),
+        channels: int | None = None,
     ) -> None:
         self.labels = labels
         self.protocol = protocol
@@ -125,14 +127,23 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
         self.scales = protocol.draw(len(labels), seed)
         self._images, self._which = images, which
         self._epoch, self._draws = -1, Draws(augmentation)
-        self._held: Tensor | None = None
-        canvas = protocol.canvas + 2 * augmentation.margin
-        # Crops may come from beyond the canvas.
-        self._frame = dataclasses.replace(protocol, canvas=canvas)
-        shown_in_bytes = 4 * len(labels) * images.shape[1] * canvas**2
-        lasting = isinstance(images, Tensor) and not augmentation.rescales
-        if lasting and shown_in_bytes <= HOLD:
-            self._held = self._framed(torch.arange(len(labels)))
+        self.channels = channels or channels_of(images)
+        self._rendered: Tensor | None = None
+        if isinstance(images, Tensor) and not augmentation.rescales:
+            self._render_once(images)
+
+    def _render_once(self, images: Tensor) -> None:
+        """Renders all images now where they fit into memory; at scale 1 those of bytes remain bytes."""
+        height, width = (n + 2 * self.augmentation.margin for n in self.protocol.canvas_size)
+        as_bytes = images.dtype == torch.uint8 and bool((self.scales == 1).all())
+        shape = (len(self), self.channels, height, width)
+        if math.prod(shape) * (1 if as_bytes else 4) > RENDERED_LIMIT:
+            return
+        rendered = torch.empty(shape, dtype=torch.uint8 if as_bytes else torch.float32)
+        for at in torch.split(torch.arange(len(self)), _AT_ONCE):
+            canvases = self._framed(at)
+            rendered[at] = canvases.mul(255).round().to(torch.uint8) if as_bytes else canvases
+        self._rendered = rendered
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -145,30 +156,28 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
         if self._draws.factors is None:
             framed = self._framed(at)
         else:
-            stored = self._images[self._which[at]]
-            framed = self._frame.render_each(stored, self.scales[at] * self._draws.factors[at])
+            framed = self._render(at, self.scales[at] * self._draws.factors[at])
         return self._draws.apply(framed, at), self.labels[at]
 
     def plain(self, at: Tensor) -> Tensor:
         """Images by their indices, at their scales, not augmented."""
-        margin, side = self.augmentation.margin, self.protocol.canvas
-        return self._framed(at)[..., margin : margin + side, margin : margin + side]
+        margin = self.augmentation.margin
+        height, width = self.protocol.canvas_size
+        return self._framed(at)[..., margin : margin + height, margin : margin + width]
 
     def _framed(self, at: Tensor) -> Tensor:
         """Images at their scales, with the margin that crops need."""
-        if self._held is not None:
-            return self._held[at]
-        if self.protocol.train_band is not None:
-            return self._frame.render_each(self._images[self._which[at]], self.scales[at])
-        scales = self.protocol.train_scales
-        if len(scales) == 1:
-            return self._frame.render(self._images[self._which[at]], scales[0])
-        side = self._frame.canvas
-        shown = torch.empty(len(at), self._images.shape[1], side, side)
-        for scale in scales:
-            here = self.scales[at] == scale
-            shown[here] = self._frame.render(self._images[self._which[at[here]]], scale)
-        return shown
+        if self._rendered is None:
+            return self._render(at, self.scales[at])
+        canvases = self._rendered[at]
+        return canvases.float() / 255 if canvases.dtype == torch.uint8 else canvases
+
+    def _render(self, at: Tensor, scales: Tensor) -> Tensor:
+        images, margin = self._images[self._which[at]], self.augmentation.margin
+        distinct = sorted(set(scales.tolist()))
+        if len(distinct) == 1:
+            return self.protocol.render(images, distinct[0], channels=self.channels, margin=margin)
+        return self.protocol.render_each(images, scales, channels=self.channels, margin=margin)
 
     def in_order(self, which: Tensor | None = None) -> Iterator[Tensor]:
         """All images, or those of some indices, some at a time, not augmented."""

@@ -40,7 +40,7 @@ class Lesson:
 
     def digest(self) -> str:
         """Tells one lesson from another."""
-        found = hashlib.sha256("\0".join(self.class_names).encode())
+        digest = hashlib.sha256("\0".join(self.class_names).encode())
         for name in sorted(self.shares):
-            found.update(self.shares[name].float().contiguous().numpy().tobytes())
-        return found.hexdigest()
+            digest.update(self.shares[name].float().contiguous().numpy().tobytes())
+        return digest.hexdigest()

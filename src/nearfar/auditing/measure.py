@@ -13,8 +13,7 @@ from torch import Tensor
 from nearfar.atomic import write_atomically
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.answers import ask_all
-from nearfar.auditing.command import command_of
-from nearfar.auditing.cost import Cost, cost_of, time_batches
+from nearfar.auditing.cost import Cost, cost_of, peak_memory, time_batches
 from nearfar.auditing.entrants import Entrant, Models, open_entrants
 from nearfar.auditing.failures import find_failures
 from nearfar.auditing.findings import audit_findings
@@ -22,11 +21,10 @@ from nearfar.auditing.flips import find_flips, most_answers
 from nearfar.auditing.gate import judge, read_requirements
 from nearfar.auditing.images import AuditedImages, Data, choose_images
 from nearfar.auditing.layers import MOST_IMAGES, check_layers, layer_scales, score_layers
-from nearfar.auditing.memory import peak_memory
 from nearfar.auditing.notes import shown_notes
+from nearfar.auditing.output import SKIPPED, claim, command_of
 from nearfar.auditing.report import render_audit
 from nearfar.auditing.result import Audit, AuditResult, Flips, LayerScores
-from nearfar.auditing.writing import SKIPPED, claim
 from nearfar.data.preprocess import Background
 from nearfar.data.splits import stratified_order
 from nearfar.data.unreadable import listing_skipped

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nearfar.errors import first_line
 from nearfar.recognisers import Card
 from nearfar.shipping.capture import Openness
 
@@ -97,9 +98,8 @@ def checked(
             with torch.inference_mode():
                 found = answer(images)
         except Exception as cause:
-            said = str(cause).strip().partition("\n")[0]
             raise DifferentError(
-                f"the exported file refuses {written}, which the network takes: {said}"
+                f"the exported file refuses {written}, which the network takes: {first_line(cause)}"
             ) from cause
         error = _difference(found, expected)
         if not error <= tolerance:

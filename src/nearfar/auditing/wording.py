@@ -1,4 +1,4 @@
-"""How sentences say figures."""
+"""How sentences write numbers, sizes and lists."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def at_size(scale: float) -> str:
     return f"at {words.get(scale, f'{scale:g}×')} the size"
 
 
-def sizes(found: Sequence[float], tested: Sequence[float]) -> str:
-    """``0.3×, 0.5× and 1.25× to 2×``: three neighbours and more among those tested are said as a range."""
+def sizes(scales: Sequence[float], tested: Sequence[float]) -> str:
+    """``0.3×, 0.5× and 1.25× to 2×``: three or more neighbours among those tested become a range."""
     ordered = sorted(tested)
     runs: list[list[float]] = []
-    for scale in sorted(found):
+    for scale in sorted(scales):
         if runs and ordered.index(scale) == ordered.index(runs[-1][-1]) + 1:
             runs[-1].append(scale)
         else:

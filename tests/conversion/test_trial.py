@@ -220,5 +220,5 @@ def test_a_vit_of_torchvision_is_refused_without_a_window_of_its_size(window):
 def test_a_network_of_any_size_is_not_refused_for_a_size_that_it_takes():
     plan = plan_conversion(timm.create_model("test_resnet"), PyramidEnsemble(), 64)
     assert plan.changes[0].name == ""
-    twin, plan = convert_network(timm.create_model("test_resnet"), Antialiasing(), 64)
+    _, plan = convert_network(timm.create_model("test_resnet"), Antialiasing(), 64)
     assert plan.idle == ()

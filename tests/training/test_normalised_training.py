@@ -45,7 +45,7 @@ def test_an_audit_shows_the_net_what_training_did(trained, tmp_path):
     result = audit(trained.path, scales=(0.5, 1.0), out=tmp_path).only
     for k, scale in enumerate((0.5, 1.0)):
         logits = by_hand(trained, data.images("test", scale))
-        assert torch.equal(result.curve.answers[k], logits.argmax(1))
+        assert torch.equal(result.curve.predictions[k], logits.argmax(1))
         with torch.inference_mode():
             raw = load_checkpoint(trained.path).model.network(data.images("test", scale))
         assert not torch.equal(raw.argmax(1), logits.argmax(1))  # so it matters here

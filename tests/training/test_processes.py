@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from nearfar.data import DataSpec, ScaleProtocol
-from nearfar.data.shown import EpochBatches
+from nearfar.data.dataset import EpochBatches
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, TrainerSpec, fit, train
 from nearfar.training.processes import Place, find_place

@@ -288,7 +288,7 @@ def test_data_that_changed_are_noticed(tmp_path, monkeypatch):
     (root / "a" / "059.png").rename(root / "c" / "059.png")
     trained = go_on()
     assert trained.record["data"] == ScaleData(data).fingerprint()
-    assert audit(trained.path, scales=(1.0,)).only.curve.answers.shape == (1, 15)
+    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape == (1, 15)
     pictures(root, 61)
     with pytest.raises(
         InputError, match=r"trained with: 60 images then, 61 now, .*; audit it on the data as they"
@@ -297,12 +297,12 @@ def test_data_that_changed_are_noticed(tmp_path, monkeypatch):
     # In another place it is another data set; of older records nothing is known.
     root.rename(tmp_path / "others")
     elsewhere = audit(trained.path, root=tmp_path / "others", scales=(1.0,)).only
-    assert elsewhere.curve.answers.shape[1] == 61
+    assert elsewhere.curve.predictions.shape[1] == 61
     assert "All 61 images of folder, which has no official test part" in " ".join(elsewhere.notes)
     (tmp_path / "others").rename(root)
     older = {k: v for k, v in trained.record.items() if k != "data"}
     save_checkpoint(trained.path, trained.model, older)
-    assert audit(trained.path, scales=(1.0,)).only.curve.answers.shape[1] == 16
+    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape[1] == 16
 
 
 def test_a_state_without_a_fingerprint_is_gone_on_with(whole, tmp_path, monkeypatch):

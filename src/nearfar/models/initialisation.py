@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from torch import nn
 
-from nearfar.layers import ScaleConv2d
+from nearfar.layers import ScaleLayer
 
 __all__ = ["reset_gaussian", "reset_he"]
 
@@ -18,7 +18,7 @@ def reset_he(net: nn.Module) -> None:
     pyramid" §5.4 could not train without it.
     """
     for module in net.modules():
-        if isinstance(module, (nn.Conv2d, ScaleConv2d)):
+        if isinstance(module, (nn.Conv2d, ScaleLayer)) and hasattr(module, "weight"):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -160,7 +160,7 @@ def unfilled(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
         recipe.model,
         len(record["class_names"]),
         record["in_chans"],
-        side=recipe.data.protocol.canvas,
+        side=max(recipe.data.protocol.canvas_size),
         weights=False,
     )
 

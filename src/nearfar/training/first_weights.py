@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from nearfar.layers import ScaleConv2d
+from nearfar.layers import ScaleLayer
 from nearfar.training.fit_spec import Init
 
 __all__ = ["draw_weights"]
 
-_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaleConv2d)
+_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaleLayer)
 
 
 def draw_weights(network: nn.Module, init: Init) -> None:
@@ -22,7 +22,7 @@ def draw_weights(network: nn.Module, init: Init) -> None:
     if init == "default":
         return
     for module in network.modules():
-        if not isinstance(module, _WEIGHTED):
+        if not (isinstance(module, _WEIGHTED) and hasattr(module, "weight")):
             continue
         if init == "he":
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

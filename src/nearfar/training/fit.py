@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from nearfar.data import DataSpec, Normalised, ScaleData
-from nearfar.data.skipped import SKIPPED, listing_skipped
+from nearfar.data.unreadable import SKIPPED, listing_skipped
 from nearfar.errors import InputError
 from nearfar.progress import Progress, silent
 from nearfar.training.checkpoint import (
@@ -239,7 +239,7 @@ def _network(recipe: Recipe, images: ScaleData) -> nn.Module:
         recipe.model,
         len(images.class_names),
         images.in_chans,
-        side=recipe.data.protocol.canvas,
+        side=max(recipe.data.protocol.canvas_size),
     )
 
 

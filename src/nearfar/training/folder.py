@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from nearfar.atomic import make_folder, write_atomically
-from nearfar.data.skipped import SKIPPED
+from nearfar.data.unreadable import SKIPPED
 from nearfar.errors import InputError
 from nearfar.training.run_state import sweep
 from nearfar.training.specs import Recipe

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from nearfar.conversion import Conversion
+from nearfar.conversion import ConversionMethod, as_method
 from nearfar.data import DataSpec, Normalisation, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training.fit_spec import FitSpec
@@ -30,10 +30,12 @@ class ModelSpec:
             ``pretrained`` for those that timm or torchvision publish. Default: random ones.
         mean, std: of each channel, of values from 0 to 1: what images are normalised by before they meet
             the network, where its weights were trained so. Not with ``data.normalize``.
-        convert: into which scale-aware twin it is made, its weights kept.
+        convert: into which scale-aware twin it is made, its weights kept: a conversion method, its name, or
+            its record (``{"method": "si", "scales": [0.75, 1]}``).
 
     Raises:
-        InputError: options that cannot be written down, or ``mean`` without ``std``.
+        InputError: options that cannot be written down, ``mean`` without ``std``, or a conversion that does
+            not exist or has other settings.
     """
 
     name: str = "cnn_small"
@@ -41,7 +43,7 @@ class ModelSpec:
     weights: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    convert: Conversion | None = None
+    convert: ConversionMethod | dict[str, Any] | str | None = None
 
     def __post_init__(self) -> None:
         """Options as YAML and JSON can hold them, so that every run can be written down."""
@@ -54,6 +56,13 @@ class ModelSpec:
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
         self.normalisation()
+        if self.convert is not None:
+            object.__setattr__(self, "convert", as_method(self.convert))
+
+    @property
+    def conversion(self) -> ConversionMethod | None:
+        """The method that ``convert`` names."""
+        return None if self.convert is None else as_method(self.convert)
 
     def normalisation(self) -> Normalisation | None:
         """What ``mean`` and ``std`` say; ``None`` where they say nothing."""
@@ -83,8 +92,10 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """As nested plain data, ready for JSON and YAML."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        plain = dataclasses.asdict(self)
+        conversion = self.model.conversion
+        plain["model"]["convert"] = None if conversion is None else conversion.as_dict()
+        return dict(_plain(plain))
 
     def as_yaml(self) -> str:
         """As the configuration file of ``nearfar train``."""
@@ -103,11 +114,8 @@ class Recipe:
             data = {"split": "seed", **given["data"]}
             data["protocol"] = ScaleProtocol(**data["protocol"])
             data["root"] = Path(data["root"]) if data["root"] else None
-            model = dict(given["model"])
-            if model.get("convert"):
-                model["convert"] = Conversion(**model["convert"])
             return cls(
-                ModelSpec(**model),
+                ModelSpec(**given["model"]),
                 DataSpec(**data),
                 FitSpec(**given["fit"]),
                 int(given["seed"]),

@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from benchmarks.timing import interleaved
 from nearfar.functional import pyramid_conv2d, scale_conv2d, si_conv2d
 from nearfar.grid import Window
-from nearfar.kernels import choice, engine_for, reference_only
+from nearfar.kernels import dispatch, engine_for, reference_only
+from nearfar.kernels.composition import Composition
 from nearfar.kernels.plan import make_plan
 from nearfar.pyramid import Pyramid, expand
 from nearfar.scale_sets import SCALE_SETS, as_scales
@@ -39,20 +40,20 @@ SHAPES = [
     (16, 64, 56, 56, 64, 3),
 ]
 SETS = ("six", "octave")
-ENGINES = ("torch", "native")
+ENGINES = ("torch", "numba")
 Shape = tuple[int, int, int, int, int, int]
 
 
 @contextmanager
 def engine(name: str) -> Iterator[None]:
     """Plain PyTorch, or the compiled kernels."""
-    usual = choice._native
+    usual = dispatch._numba_engine
     if name == "torch":
-        choice._native = lambda: None  # type: ignore[assignment]  # a mock would cost as much as a small layer
+        dispatch._numba_engine = lambda: None  # type: ignore[assignment]  # a mock would cost as much as a small layer
     try:
         yield
     finally:
-        choice._native = usual
+        dispatch._numba_engine = usual
 
 
 class Layer:
@@ -110,13 +111,15 @@ class Layer:
         return (lambda: torch.autograd.grad(f(*leaves), leaves, g)) if backward else forward
 
 
-def arithmetic(shape: Shape, scales: Any, name: str = "native") -> dict[str, float]:
+def arithmetic(shape: Shape, scales: Any, name: str = "numba") -> dict[str, float]:
     """Multiplications relative to the plain convolution: of the definition, and of what is done."""
     _, inputs, height, width, outputs, kernel = shape
     window = Window.make(kernel, 1, kernel // 2)
     with engine(name):
         rates = engine_for(torch.empty(1, 1, 1, 1))[1]
-    plan = make_plan((height, width), as_scales(scales), window, (inputs, outputs, 1), True, rates)
+    values = as_scales(scales)
+    composition = Composition(window, 1, values, tuple(range(len(values))), True, "max")
+    plan = make_plan((height, width), composition, (inputs, outputs), rates)
     area = height * width
     sizes = {
         s: expand(torch.empty(1, 1, height, width), (s,)).levels[0][0, 0].numel()

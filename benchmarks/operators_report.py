@@ -13,15 +13,15 @@ import matplotlib.pyplot as plt
 GOALS = {
     ("torch", "six"): (12.0, 11.0),
     ("torch", "octave"): (7.5, 7.0),
-    ("native", "six"): (9.0, 10.5),
-    ("native", "octave"): (5.5, 6.5),
+    ("numba", "six"): (9.0, 10.5),
+    ("numba", "octave"): (5.5, 6.5),
 }
 NAMES = {
     "naive": "naive composition",
     "torch": "nearfar, plain PyTorch",
-    "native": "nearfar with numba",
+    "numba": "nearfar with numba",
 }
-COLOURS = {"naive": "#b5493b", "torch": "#3b6fb5", "native": "#1d8a5b", "definition": "#777777"}
+COLOURS = {"naive": "#b5493b", "torch": "#3b6fb5", "numba": "#1d8a5b", "definition": "#777777"}
 
 
 def write(found: dict[str, Any], table: Path, picture: Path) -> None:
@@ -62,7 +62,7 @@ def _table(found: dict[str, Any]) -> list[str]:
     for row in found["table"]:
         cells = [
             f"{_pair(row, name)} ({GOALS[name, row['scales']][0]:g} / {GOALS[name, row['scales']][1]:g})"
-            for name in ("torch", "native")
+            for name in ("torch", "numba")
         ]
         count = row["multiplications"]
         lines.append(
@@ -78,7 +78,7 @@ def _table(found: dict[str, Any]) -> list[str]:
     ]
     for row in found["memory"]:
         mib = row["mib"]
-        ours = [f"{mib[n]:.0f} ({mib[n] / mib['plain']:.2f}×)" for n in ("torch", "native")]
+        ours = [f"{mib[n]:.0f} ({mib[n] / mib['plain']:.2f}×)" for n in ("torch", "numba")]
         lines.append(
             f"| {_shape(row['shape'])} | {row['scales']} | {mib['plain']:.0f} | {mib['naive']:.0f} | "
             f"{ours[0]} | {ours[1]} |"
@@ -103,7 +103,7 @@ def _table(found: dict[str, Any]) -> list[str]:
         "| engine | worst, forward | worst, forward + backward | median, forward + backward |",
         "| --- | --- | --- | --- |",
     ]
-    for name in ("torch", "native"):
+    for name in ("torch", "numba"):
         forward = sorted(row["forward"][name] for row in found["sweep"])
         both = sorted(row["forward_backward"][name] for row in found["sweep"])
         lines.append(
@@ -122,7 +122,7 @@ def _picture(found: dict[str, Any], path: Path) -> None:
     for ax, (key, (label, title)) in zip(axes, titles.items(), strict=True):
         points = found["growth"][key]
         x = [point["value"] for point in points]
-        for name in ("naive", "torch", "native"):
+        for name in ("naive", "torch", "numba"):
             y = [point[name] for point in points]
             ax.plot(x, y, "o-", color=COLOURS[name], label=NAMES[name], linewidth=2, markersize=4)
         count = [point["definition"] for point in points]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
 
-from nearfar.kernels import choice, plan
+from nearfar.kernels import dispatch, plan
 
 
 @contextmanager
@@ -17,13 +17,15 @@ def forced(engine, way, budget=None):
     rates = replace(
         module.CPU, budget=budget or module.CPU.budget, band=module.CPU.band and 5, least=0
     )
-    gain = {"level": 1e9, "taps": -1e9}[way]
+    cost = {"level": 1e9, "taps": -1e9}[way]
     plan.make_plan.cache_clear()
     with (
-        mock.patch.object(choice, "_native", return_value=None if engine == "dense" else module),
+        mock.patch.object(
+            dispatch, "_numba_engine", return_value=None if engine == "dense" else module
+        ),
         mock.patch.object(module, "CPU", rates),
-        mock.patch.object(plan, "_NARROWEST", 1),
-        mock.patch.object(plan, "_combining", return_value=gain),
+        mock.patch.object(plan, "_LEAST_CHANNELS", 1),
+        mock.patch.object(plan, "_combining_cost", return_value=cost),
     ):
         yield
     plan.make_plan.cache_clear()

@@ -50,7 +50,7 @@ def test_the_page_of_costs_is_what_was_measured(pytestconfig):
     found = json.loads((pytestconfig.rootpath / "results/operators.json").read_text())
     page = (pytestconfig.rootpath / "docs/operators_cost.md").read_text()
     for row in found["table"]:
-        for name in ("naive", "torch", "native"):
+        for name in ("naive", "torch", "numba"):
             pair = f"{row['forward'][name]:.1f} / {row['forward_backward'][name]:.1f}"
             assert f"| {pair}" in page, (row["shape"], row["scales"], name)
     for row in found["others"]:

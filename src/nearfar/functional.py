@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Literal, get_args, overload
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.grid import Grid, Padding, Window, level_size
-from nearfar.kernels import engine_for, streams
-from nearfar.kernels.plan import make_level_plan, make_plan
-from nearfar.kernels.side_by_side import side_by_side
-from nearfar.kernels.streaming import si_max
-from nearfar.pyramid import How, Pyramid, check_map, collapse, expand, resample
+from nearfar.kernels import can_use_fast_path, engine_for
+from nearfar.kernels.composition import PADDING_MODES, Composition, convolve
+from nearfar.kernels.plan import SIPlan, make_plan
+from nearfar.kernels.pyramid_concat import pyramid_concat
+from nearfar.kernels.si_max import si_max
+from nearfar.pyramid import Pyramid, check_map, resample
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["PADDING_MODES", "Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
 
 Reduce = Literal["max", "mean", "logsumexp"]
-#: What lies outside of a map, as ``torch.nn.Conv2d`` names it.
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @overload
@@ -109,59 +107,38 @@ def si_conv2d(
     if reduce not in get_args(Reduce):
         raise InputError(f"reduce must be one of {', '.join(get_args(Reduce))}, got {reduce!r}")
     window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
-    values = as_scales(scales)
-    kept = _fitting(x, values, window)
-    shown = tuple(values[i] for i in kept)
-    symmetric = all(before == after for before, after in window.padding)
-    fast = reduce == "max" and len(kept) > 1 and padding_mode == "zeros" and symmetric
-    if fast and streams(x, weight):
-        x, weight, bias = _cast(x, weight, bias)
-        engine, rates = engine_for(x)
-        channels = (int(x.shape[1]), int(weight.shape[0]), groups)
-        size = (int(x.shape[2]), int(x.shape[3]))
-        plan = make_plan(size, shown, window, channels, antialias, rates)
-        fast = plan.pays(int(x.shape[0]), int(weight.shape[0]))
-    else:
-        fast = False
-    out: Tensor
-    winner: Tensor | None
-    if fast:
-
-        def again(x: Tensor, weight: Tensor) -> Tensor:
-            return _composed(x, weight, None, window, groups, shown, antialias, "max", "zeros")[0]
-
-        out, winner = si_max(x, weight, bias, plan, engine, again, return_winner)
-    else:
-        out, winner = _composed(
-            x, weight, bias, window, groups, shown, antialias, reduce, padding_mode, return_winner
-        )
-    if not return_winner:
-        return out
-    assert winner is not None
-    if len(kept) < len(values):
-        winner = torch.tensor(kept, dtype=torch.uint8, device=winner.device)[winner.long()]
-    return out, winner
-
-
-def _composed(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    window: Window,
-    groups: int,
-    scales: tuple[float, ...],
-    antialias: bool,
-    how: How,
-    padding_mode: str,
-    return_winner: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """A layer as the algebra says it: collapse ∘ map ∘ expand. The fast paths' reference."""
-    seen = expand(x, scales, antialias=antialias)
-    slide = _slide(weight, bias, window, groups, padding_mode)
-    answers = pyramid.map(slide, seen, window=window)
+    numbers, fitting = _fitting(x, as_scales(scales), window)
+    composition = Composition(window, groups, fitting, numbers, antialias, reduce, padding_mode)
+    fast = _fast_way(x, weight, bias, composition)
+    if fast is not None:
+        out, winner = si_max(*_cast(x, weight, bias), *fast, return_winner)
+        return out if winner is None else (out, winner)
     if return_winner:
-        return collapse(answers, how, return_winner=True)
-    return collapse(answers, how), None
+        return composition.with_winner(x, weight, bias)
+    return composition(x, weight, bias)
+
+
+def _fast_way(
+    x: Tensor, weight: Tensor, bias: Tensor | None, composition: Composition
+) -> tuple[SIPlan, ModuleType] | None:
+    """The plan and the engine of the fast path; None where the composition itself is to be computed."""
+    scales = len(composition.scales)
+    padded_evenly = all(before == after for before, after in composition.window.padding)
+    if (
+        scales == 1
+        or composition.how not in ("max", "concat")
+        or composition.padding_mode != "zeros"
+        or not padded_evenly
+        or not can_use_fast_path(x, weight, bias)
+    ):
+        return None
+    x, weight, _ = _cast(x, weight, None)
+    engine, rates = engine_for(x)
+    batch, inputs, height, width = (int(n) for n in x.shape)
+    outputs = int(weight.shape[0])
+    plan = make_plan((height, width), composition, (inputs, outputs), rates)
+    total = outputs if composition.how == "max" else outputs * scales
+    return (plan, engine) if plan.pays(batch, total) else None
 
 
 def _cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -217,22 +194,12 @@ def pyramid_conv2d(
                 f"a larger input"
             )
 
-    symmetric = all(before == after for before, after in window.padding)
-    if len(values) > 1 and padding_mode == "zeros" and symmetric and streams(x, weight):
-        x, weight, bias = _cast(x, weight, bias)
-
-        def again(x: Tensor, weight: Tensor) -> Tensor:
-            return _composed(x, weight, None, window, groups, values, antialias, "concat", "zeros")[
-                0
-            ]
-
-        engine, rates = engine_for(x)
-        size = (int(x.shape[2]), int(x.shape[3]))
-        plan = make_level_plan(size, values, window, groups, antialias, rates)
-        if plan.pays(int(x.shape[0]), int(weight.shape[0]) * len(values)):
-            out = side_by_side(x, weight, plan, engine, again)
-            return out if bias is None else out + bias.repeat(len(values))[:, None, None]
-    return _composed(x, weight, bias, window, groups, values, antialias, "concat", padding_mode)[0]
+    numbers = tuple(range(len(values)))
+    composition = Composition(window, groups, values, numbers, antialias, "concat", padding_mode)
+    fast = _fast_way(x, weight, bias, composition)
+    if fast is not None:
+        return pyramid_concat(*_cast(x, weight, bias), *fast)
+    return composition(x, weight, bias)
 
 
 def scale_conv2d(
@@ -279,8 +246,8 @@ def scale_conv2d(
     if scale_padding not in ("end", "valid"):
         raise InputError(f"scale_padding must be 'end' or 'valid', got {scale_padding!r}")
     extent = int(weight.shape[2])
-    kept = len(x) if scale_padding == "end" else len(x) - extent + 1
-    if kept < 1:
+    count = len(x) if scale_padding == "end" else len(x) - extent + 1
+    if count < 1:
         raise InputError(
             f"a filter over {extent} levels does not fit a pyramid of {len(x)}; give more scales, a "
             f"smaller scale_extent, or scale_padding='end'"
@@ -288,35 +255,21 @@ def scale_conv2d(
     window = Window.make((weight.shape[3], weight.shape[4]), stride, padding, dilation)
     levels: list[Tensor] = []
     grids: list[Grid] = []
-    for s in range(kept):
-        grid = x.grids[s]
-        assert grid is not None
+    for s in range(count):
+        grid = _grid(x, s)
         if not _fits(window, grid[0].size, grid[1].size):
             raise InputError(
                 f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than level {s} "
                 f"{tuple(x.levels[s].shape[-2:])} with its padding; leave that scale out or pad more"
             )
-        reach = min(extent, len(x) - s)
-        # Convolving each neighbour and adding the answers saves stacking them, which costs more.
-        total = _slide(weight[:, :, 0], bias, window, groups, padding_mode)(x.levels[s])
-        for k in range(1, reach):
-            seen = resample(x.levels[s + k], _grid(x, s + k), grid, antialias=antialias)
-            total = total + _slide(weight[:, :, k], None, window, groups, padding_mode)(seen)
+        # Convolving each neighbour and adding the outputs saves stacking them, which costs more.
+        total = convolve(x.levels[s], weight[:, :, 0], bias, window, groups, padding_mode)
+        for k in range(1, min(extent, len(x) - s)):
+            level = resample(x.levels[s + k], _grid(x, s + k), grid, antialias=antialias)
+            total = total + convolve(level, weight[:, :, k], None, window, groups, padding_mode)
         levels.append(total)
         grids.append(window.apply(grid))
-    return Pyramid(tuple(levels), x.scales[:kept], tuple(grids), window.apply(x.base))
-
-
-def _slide(
-    weight: Tensor, bias: Tensor | None, window: Window, groups: int, padding_mode: str
-) -> Callable[[Tensor], Tensor]:
-    """The plain convolution as a function of one level."""
-
-    def convolve(level: Tensor) -> Tensor:
-        padded, rest = _pad(level, window, padding_mode)
-        return F.conv2d(padded, weight, bias, window.stride, rest, window.dilation, groups)
-
-    return convolve
+    return Pyramid(tuple(levels), x.scales[:count], tuple(grids), window.apply(x.base))
 
 
 def _grid(x: Pyramid, i: int) -> Grid:
@@ -325,48 +278,28 @@ def _grid(x: Pyramid, i: int) -> Grid:
     return grid
 
 
-def _fitting(x: Tensor, scales: tuple[float, ...], window: Window) -> list[int]:
-    """Which scales leave room for the kernel; a warning names the others."""
+def _fitting(
+    x: Tensor, scales: tuple[float, ...], window: Window
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The numbers and the scales that leave room for the kernel; a warning names the others."""
     check_map(x, "si_conv2d")
     height, width = x.shape[-2:]
     sizes = [(level_size(height, s), level_size(width, s)) for s in scales]
-    fits = [_fits(window, h, w) for h, w in sizes]
-    kept = [i for i, ok in enumerate(fits) if ok]
-    if len(kept) == len(scales) and _fits(window, height, width):
-        return kept
-    left_out = ", ".join(f"{s:g}" for s, ok in zip(scales, fits, strict=True) if not ok)
-    what = (
+    numbers = tuple(i for i, size in enumerate(sizes) if _fits(window, *size))
+    if len(numbers) == len(scales) and _fits(window, height, width):
+        return numbers, scales
+    left_out = ", ".join(f"{s:g}" for i, s in enumerate(scales) if i not in numbers)
+    problem = (
         f"the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the padded input "
         f"({height}×{width} at scale 1) at scale {left_out or 1}"
     )
-    if not kept or not _fits(window, height, width):
-        raise InputError(f"{what}: give a larger input, more padding, or other scales")
-    warnings.warn(f"{what}; left out", stacklevel=3)
-    return kept
+    if not numbers or not _fits(window, height, width):
+        raise InputError(f"{problem}: give a larger input, more padding, or other scales")
+    warnings.warn(f"{problem}; left out", stacklevel=3)
+    return numbers, tuple(scales[i] for i in numbers)
 
 
 def _fits(window: Window, height: int, width: int) -> bool:
     """Whether an input of this size is not empty and the kernel fits into it."""
     # Each side is asked for itself: the smaller of two open sizes would relate them.
     return all(n > 0 and window.output_size(n, a) > 0 for a, n in enumerate((height, width)))
-
-
-def _pad(x: Tensor, window: Window, mode: str) -> tuple[Tensor, tuple[int, int]]:
-    """Pads ``x`` as far as the convolution itself cannot; returns what is left for it to pad."""
-    if mode not in PADDING_MODES:
-        raise InputError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {mode!r}")
-    (top, bottom), (left, right) = window.padding
-    if mode == "zeros" and top == bottom and left == right:
-        return x, (top, left)
-    if mode == "zeros":
-        return F.pad(x, (left, right, top, bottom)), (0, 0)
-    limits = {"reflect": -1, "circular": 0}
-    if mode in limits and (
-        max(top, bottom) > x.shape[-2] + limits[mode]
-        or max(left, right) > x.shape[-1] + limits[mode]
-    ):
-        raise InputError(
-            f"padding_mode={mode!r} cannot pad a level of {tuple(x.shape[-2:])} by "
-            f"{window.padding}; leave small scales out, or use 'zeros' or 'replicate'"
-        )
-    return F.pad(x, (left, right, top, bottom), mode=mode), (0, 0)

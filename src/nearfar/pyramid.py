@@ -6,32 +6,29 @@
 ``collapse(pyramid, how)``      back to the base grid, then combined over the levels    ``T_i⁻¹``, pool
 ==============================  =====================================================  ===========
 
-Every scale-aware network of this library is these three steps, and this is the only module that
-rescales maps. Where samples lie is the business of :mod:`nearfar.grid`, which also states the
-coordinate convention (pixel centres at ``i + ½``, that is ``align_corners=False``).
+Every scale-aware network of this library is these three steps. :mod:`nearfar.resampling` rescales maps;
+where samples lie is the business of :mod:`nearfar.grid`, which also states the coordinate convention
+(pixel centres at ``i + ½``, that is ``align_corners=False``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args, overload
+from typing import Any, Literal, cast, get_args, overload
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from nearfar.errors import InputError
 from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
-from nearfar.maximum import maximum
-from nearfar.open_sizes import has_open_size, in_proportion, nearest, resized, same
-from nearfar.reference import is_reference_only
-from nearfar.resampling import Kernel, Outside, reading_matrix, rescale_each, resize
+from nearfar.open_sizes import in_proportion, nearest, resized
+from nearfar.resampling import Interpolation, Outside, resample, rescale_each, resize
 from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
 
 __all__ = [
     "How",
-    "Kernel",
+    "Interpolation",
     "Outside",
     "Pyramid",
     "collapse",
@@ -82,11 +79,11 @@ class Pyramid:
         return len(self.levels)
 
     def __repr__(self) -> str:
-        seen = ", ".join(
+        levels = ", ".join(
             f"{scale:g}: {'×'.join(str(n) for n in level.shape)}"
             for scale, level in zip(self.scales, self.levels, strict=True)
         )
-        return f"Pyramid({seen})"
+        return f"Pyramid({levels})"
 
 
 def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True, crop: bool = False) -> Pyramid:
@@ -118,7 +115,7 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True, crop: bool = 
                 f"out or give a larger input"
             )
     levels = [
-        x if as_ratio(s) == 1 else _resize(x, size, antialias)
+        x if as_ratio(s) == 1 else resize(x, size, antialias)
         for s, size in zip(values, sizes, strict=True)
     ]
     grids = [level_grid(height, width, s) for s in values]
@@ -132,14 +129,14 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True, crop: bool = 
 def _middle(level: Tensor, grid: Grid, size: tuple[int, int]) -> tuple[Tensor, Grid]:
     """The middle of a level, to half a sample, and where it lies."""
     axes = []
-    for dim, (axis, wanted) in enumerate(zip(grid, size, strict=True)):
-        before = (axis.size - wanted) // 2
-        level = level.narrow(dim - 2, before, wanted)
-        axes.append(Axis(wanted, axis.start + before * axis.step, axis.step, tiles=False))
+    for dim, (axis, length) in enumerate(zip(grid, size, strict=True)):
+        before = (axis.size - length) // 2
+        level = level.narrow(dim - 2, before, length)
+        axes.append(Axis(length, axis.start + before * axis.step, axis.step, tiles=False))
     return level, (axes[0], axes[1])
 
 
-def zoom(x: Tensor, scales: ScaleSet, size: int, *, kernel: Kernel = "bicubic") -> Pyramid:
+def zoom(x: Tensor, scales: ScaleSet, size: int, *, kernel: Interpolation = "bicubic") -> Pyramid:
     """One map → a pyramid of levels of one size, each the middle of ``x`` seen at its scale.
 
     Where :func:`expand` gives all of ``x`` at every scale, and so ever larger levels, this looks
@@ -264,7 +261,7 @@ def collapse(
     if how == "concat":
         return torch.cat(levels, dim=1 if pyramid.base is None else -3)
     if how == "max":
-        best, winner = maximum(levels)
+        best, winner = _maximum(levels)
         return (best, winner) if return_winner else best
     if how == "logsumexp":
         return torch.logsumexp(torch.stack(levels), dim=0)
@@ -274,96 +271,10 @@ def collapse(
     return total / len(levels) if how == "mean" else total
 
 
-def resample(
-    x: Tensor,
-    source: Grid,
-    target: Grid,
-    *,
-    antialias: bool = False,
-    kernel: Kernel = "bilinear",
-    outside: Outside = "border",
-) -> Tensor:
-    """Reads the map ``x``, whose samples lie on ``source``, at the samples of ``target``.
-
-    Separable linear interpolation at exact positions: no rounding to whole pixels. Between two
-    tilings of the same stretch (the usual case) it is ``torch.nn.functional.interpolate``; for all
-    other grids it is one small matrix an axis.
-
-    Args:
-        x: ``[..., H, W]`` with the sizes of ``source``.
-        source: where the samples of ``x`` lie.
-        target: where to read.
-        antialias: widen the kernel where ``target`` is coarser than ``source``.
-        kernel: ``bilinear`` (triangle) or ``bicubic`` (Keys, a = −½).
-        outside: what lies beyond the samples of ``source``: the nearest sample (``border``), or
-            nothing (``zeros``), which is how an image is laid on an empty canvas.
-
-    Raises:
-        InputError: the sizes of ``x`` are not those of ``source``.
-    """
-    if not has_open_size(x) and tuple(x.shape[-2:]) != (source[0].size, source[1].size):
-        raise InputError(
-            f"resample got a map of {tuple(x.shape[-2:])} for a source grid of "
-            f"{(source[0].size, source[1].size)} samples; give the grid that the map lies on"
-        )
-    if same(source, target) and outside == "border":
-        return x
-    if kernel == "bilinear" and outside == "border" and resizes(source, target):
-        return _resize(x, (target[0].size, target[1].size), antialias)
-    rows, columns = (
-        reading_matrix(source[a], target[a], antialias, kernel, outside).to(x) for a in (0, 1)
-    )
-    moved = torch.matmul(torch.matmul(rows, x), columns.mT)
-    return moved.contiguous(memory_format=_memory_format(x))
-
-
-def resizes(source: Grid, target: Grid) -> bool:
-    """Whether going from one grid to the other is ordinary resizing: both tile the same image."""
-    return all(axis.tiles for grid in (source, target) for axis in grid)
-
-
-def _resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
-    if not has_open_size(x) and tuple(x.shape[-2:]) == size:
-        return x
-    if x.dim() == 3:
-        return _resize(x.unsqueeze(0), size, antialias).squeeze(0)
-    if x.shape[0] == 0 or x.shape[1] == 0:  # torch refuses to resize nothing
-        return x.new_empty((*x.shape[:2], *size)) + x.sum()
-    # Antialiasing does not exist in half precision on the CPU, and autocast does not know it.
-    exact = x.float() if antialias and x.dtype in (torch.float16, torch.bfloat16) else x
-    # Antialiasing only costs time where a map grows.
-    smaller = has_open_size(x) or size[0] < x.shape[-2] or size[1] < x.shape[-1]
-    if antialias and smaller and _by_matrices(exact, size[1]):
-        return resize(exact, *size).to(x.dtype)
-    resized = F.interpolate(
-        exact, size=size, mode="bilinear", align_corners=False, antialias=antialias and smaller
-    )
-    return resized.to(x.dtype)
-
-
-def _by_matrices(x: Tensor, width: int) -> bool:
-    """Whether to shrink by matrices: where that is right, and torch's interpolation wrong or slower.
-
-    Matrices need sizes that are known now, and on the CPU win up to a few hundred pixels. Where one
-    column comes out, torch (2.15, CPU) repeats the first row in all of them.
-    """
-    concrete = type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
-    if not concrete or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return False
-    small = x.device.type == "cpu" and max(x.shape[-2:]) <= 256
-    return width == 1 or (small and not is_reference_only())
-
-
 def _placed(pyramid: Pyramid) -> tuple[Grid, tuple[Grid, ...]]:
     if pyramid.base is None or any(grid is None for grid in pyramid.grids):
         raise InputError("these levels have no place in the image: they can only be collapsed")
     return pyramid.base, cast("tuple[Grid, ...]", pyramid.grids)
-
-
-def _memory_format(x: Tensor) -> torch.memory_format:
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
 
 
 def check_map(x: Tensor, name: str) -> None:
@@ -378,3 +289,61 @@ def check_map(x: Tensor, name: str) -> None:
             f"{tuple(x.shape)} of {x.dtype}; add the missing axes with unsqueeze, or convert with "
             f".float()"
         )
+
+
+def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The largest value at each place, and the level that holds it; of equal ones the first.
+
+    Args:
+        levels: of one shape; not a number counts as largest.
+
+    Returns:
+        The values, and uint8 ranks, which have no gradient.
+    """
+    if torch.compiler.is_dynamo_compiling():  # which cannot follow a function with its own jvp
+        best, winner = levels[0], torch.zeros_like(levels[0], dtype=torch.uint8)
+        for i, level in enumerate(levels[1:], start=1):
+            better = (level > best) | level.isnan()
+            best, winner = torch.where(better, level, best), winner.masked_fill(better, i)
+        return best, winner
+    best, winner = _Maximum.apply(*levels)
+    return best, winner
+
+
+class _Maximum(torch.autograd.Function):
+    """The running maximum over levels, and the level that holds it.
+
+    For the backward pass it stores one byte an element, the winner, where differentiating through a
+    chain of ``torch.maximum`` would store every level, and would split the gradient of a tie.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*levels: Tensor) -> tuple[Tensor, Tensor]:
+        best = levels[0]
+        winner = torch.zeros_like(best, dtype=torch.uint8)
+        for i, level in enumerate(levels[1:], start=1):
+            winner.masked_fill_((level > best) | level.isnan(), i)
+            best = torch.maximum(best, level)
+        return best.clone() if best is levels[0] else best, winner
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.levels = len(inputs)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+        (winner,) = ctx.saved_tensors
+        # Not masked_fill, which would leave the channels-last layout; nor a product, since 0 · NaN is NaN.
+        zero = gradient.new_zeros(())
+        return tuple(torch.where(winner == i, gradient, zero) for i in range(ctx.levels))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, None]:
+        (winner,) = ctx.saved_tensors
+        own = [t.where(winner == i, 0) for i, t in enumerate(tangents) if t is not None]
+        return torch.stack(own).sum(dim=0), None

@@ -20,9 +20,10 @@ import torch
 from nearfar.functional import pyramid_conv2d, si_conv2d
 from nearfar.grid import Window, base_grid, level_grid
 from nearfar.kernels import dense, reference_only
+from nearfar.kernels.composition import Composition
 from nearfar.kernels.plan import make_plan
-from nearfar.kernels.room import Room
-from nearfar.kernels.taps import Taps, restoring, scale_taps
+from nearfar.kernels.taps import Taps, restoring_taps, scale_taps
+from nearfar.kernels.workspace import Workspace
 
 TOLERANCE = {
     torch.float32: {"rtol": 1e-5, "atol": 1e-5},
@@ -104,7 +105,7 @@ def combined(by, maps, rows, columns, channels, rank, ranked, dtype):
     won, owner = places(rows, columns, channels, lambda *size: torch.zeros(size).byte())
     if rank > 0:
         owner.copy_(torch.randint(rank, owner.shape))
-    by.combine(maps, rows, columns, part, owner if ranked else None, rank, Room())
+    by.combine(maps, rows, columns, part, owner if ranked else None, rank, Workspace())
     return best, won
 
 
@@ -199,7 +200,7 @@ def compare_spread(engine, name, dtype, rank):
     found = []
     for by in (engine, dense):
         maps = torch.full_like(maps_for(rows, columns, channels, dtype), torch.nan)
-        by.spread(g, won, rows, columns, rank, maps, Room())
+        by.spread(g, won, rows, columns, rank, maps, Workspace())
         found.append(maps)
     torch.testing.assert_close(*found, **TOLERANCE[dtype])
 
@@ -209,7 +210,7 @@ def check_spread_keeps_out_what_others_won(engine):
     g = torch.full((2, rows.outputs, columns.outputs, channels), torch.nan)
     won = torch.full(g.shape, rows.scales, dtype=torch.uint8)
     maps = torch.full_like(maps_for(rows, columns, channels, g.dtype), torch.nan)
-    engine.spread(g, won, rows, columns, 0, maps, Room())
+    engine.spread(g, won, rows, columns, 0, maps, Workspace())
     assert torch.equal(maps, torch.zeros_like(maps))
 
 
@@ -217,7 +218,7 @@ def check_spread_keeps_out_what_others_won(engine):
 def check_one_level_through_permuted_maps(engine, scale):
     size, window = (7, 6), Window.make(3, 2, 1)
     seen, target = window.apply(level_grid(*size, scale)), window.apply(base_grid(*size))
-    rows, columns = (restoring(seen[a], target[a]) for a in (0, 1))
+    rows, columns = (restoring_taps(seen[a], target[a]) for a in (0, 1))
     answer = torch.randn(2, 5, rows.samples, columns.samples)
     maps = answer.contiguous(memory_format=torch.channels_last).permute(2, 0, 3, 1)
     given = (maps[None, :, :, :, None], rows, columns, 5, 1, True, torch.float32)
@@ -228,7 +229,7 @@ def check_one_level_through_permuted_maps(engine, scale):
     found = []
     for by in (engine, dense):
         back = torch.full((2, rows.samples, columns.samples, 5), torch.nan)
-        by.spread(g, won, rows, columns, 1, back.transpose(0, 1)[None, :, :, :, None], Room())
+        by.spread(g, won, rows, columns, 1, back.transpose(0, 1)[None, :, :, :, None], Workspace())
         found.append(back)
     torch.testing.assert_close(*found, **TOLERANCE[torch.float32])
 
@@ -237,15 +238,15 @@ def check_lists_are_kept(engine):
     rows, columns, channels = taps_of("1x1")
     maps = maps_for(rows, columns, channels, torch.float32)
     combined(engine, maps, rows, columns, channels, 0, True, maps.dtype)
-    before = {key: tuple(map(id, value)) for key, value in rows.kept.items()}
+    before = {key: tuple(map(id, value)) for key, value in rows.cache.items()}
     combined(engine, maps, rows, columns, channels, 0, True, maps.dtype)
     assert before
-    assert {key: tuple(map(id, value)) for key, value in rows.kept.items()} == before
+    assert {key: tuple(map(id, value)) for key, value in rows.cache.items()} == before
 
 
 @pytest.fixture
 def only(engine, monkeypatch):
-    monkeypatch.setattr("nearfar.kernels.choice._native", lambda: engine)
+    monkeypatch.setattr("nearfar.kernels.dispatch._numba_engine", lambda: engine)
     monkeypatch.setattr(engine, "CPU", replace(engine.GPU, least=0), raising=False)
     for step in ("combine", "spread"):
         monkeypatch.setattr(engine, step, mock.Mock(wraps=getattr(engine, step)))
@@ -258,7 +259,8 @@ def check_the_layer(only):
     x = torch.randn(1, 6, 6, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(9, 6, 3, 3, dtype=torch.float64, requires_grad=True)
     scales, size = (0.5, 2.0, 3.0), (6, 5)
-    plan = make_plan(size, scales, Window.make(3, 1, 1), (6, 9, 1), True, only.CPU)
+    composition = Composition(Window.make(3, 1, 1), 1, scales, (0, 1, 2), True, "max")
+    plan = make_plan(size, composition, (6, 9), only.CPU)
     assert plan.levels
     assert len(plan.shared) > 1
 

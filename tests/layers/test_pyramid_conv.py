@@ -93,7 +93,7 @@ def test_repr_and_refusals():
         PyramidConv2d(3, 10, 3, levels=0)
 
 
-@pytest.mark.parametrize("engine", ["dense", "native"])
+@pytest.mark.parametrize("engine", ["dense", "numba_engine"])
 @pytest.mark.parametrize(
     ("stride", "padding", "dilation", "groups"), [(1, 1, 1, 1), (2, 0, 1, 2), (1, 2, 2, 1)]
 )
@@ -112,7 +112,7 @@ def test_the_fast_path_is_the_composition(engine, stride, padding, dilation, gro
 
     with forced(engine, "level"):
         output = run()
-        if engine == "native":
+        if engine == "numba_engine":
             small = x.detach()[:1, :, :7, :7].requires_grad_()
             assert torch.autograd.gradcheck(through, (small, weight, bias))
             assert torch.autograd.gradgradcheck(through, (small, weight, bias), fast_mode=True)

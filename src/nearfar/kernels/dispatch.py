@@ -8,42 +8,29 @@ from importlib import import_module
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch import Tensor
 
 from nearfar.kernels import dense
 from nearfar.kernels.plan import Rates
-from nearfar.resampling import is_reference_only
+from nearfar.reference import is_ordinary, is_reference_only
 
 __all__ = ["can_use_fast_path", "engine_for"]
 
 
-def can_use_fast_path(x: Tensor, weight: Tensor) -> bool:
+def can_use_fast_path(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether an operator may take its fast path for these tensors.
 
-    Tracing (``torch.compile``, ``torch.export``), function transforms (``torch.func``) and tensors
-    that are not ordinary ones (meta, fake, distributed) take the composition of plain operators, which
-    all of them support.
+    What is not ordinary (see :func:`nearfar.reference.is_ordinary`) takes the composition of plain
+    operators, which all kinds of tensors support.
     """
-    ordinary = all(type(t) in (Tensor, nn.Parameter) for t in (x, weight))
     return (
         not is_reference_only()
-        and not torch.compiler.is_compiling()
-        and ordinary
+        and is_ordinary(x, weight, bias)
         and x.dim() == 4
         and x.numel() > 0
         and x.dtype == weight.dtype
         and x.device == weight.device
-        and x.device.type != "meta"
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        and not any(_transformed(t) for t in (x, weight))
     )
-
-
-def _transformed(t: Tensor) -> bool:
-    """Inside ``vmap``, ``grad`` or ``jvp`` of torch.func, or a dual number of forward mode."""
-    inside_dual_level: bool = forward_ad._current_level >= 0
-    return inside_dual_level or torch._C._functorch.is_functorch_wrapped_tensor(t)
 
 
 def engine_for(x: Tensor) -> tuple[ModuleType, Rates]:

@@ -7,22 +7,18 @@ What the two fast paths have in common: :mod:`nearfar.kernels.si_max` and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nearfar.kernels.plan import Level, SIPlan
-from nearfar.resampling import reading_matrix, reference_only, through
+from nearfar.resampling import reading_matrix, through
 
 __all__ = [
     "convolve",
     "convolve_adjoint",
-    "differentiable_gradients",
     "is_channels_last",
-    "is_finite",
-    "output_as_defined",
     "portions",
     "rescale",
     "rescale_adjoint",
@@ -48,38 +44,6 @@ def portions(out: Tensor) -> Iterator[slice]:
     batch, one = out.shape[0], max(1, out[:1].numel())
     images = max(1, _PORTION // one) if out.device.type == "cpu" else max(1, batch)
     return (slice(first, first + images) for first in range(0, batch, images))
-
-
-def is_finite(out: Tensor) -> bool:
-    """Whether a sum over all elements is finite. True on other devices than CPUs, unchecked.
-
-    Fast paths multiply by matrices that are mostly zeros, and ``0 · NaN`` is NaN: one such input would
-    spread over whole rows and columns. It always shows in the sum. On a GPU, reading the sum would stop
-    the queue at every layer.
-    """
-    if out.device.type != "cpu":
-        return True
-    dtype = torch.float32 if out.dtype.itemsize < 4 else out.dtype
-    return bool(torch.isfinite(out.sum(dtype=dtype)))
-
-
-def output_as_defined(x: Tensor, weight: Tensor, bias: Tensor | None, plan: SIPlan) -> Any:
-    """The composition's output and winner (``max``), or its output alone (``concat``)."""
-    with reference_only():
-        if plan.composition.how == "max":
-            return plan.composition.with_winner(x, weight, bias)
-        return plan.composition(x, weight, bias)
-
-
-def differentiable_gradients(
-    ctx: Any, plan: SIPlan, x: Tensor, weight: Tensor, g: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients in ``x`` and ``weight`` through the composition, as a graph for second derivatives."""
-    needed = ctx.needs_input_grad[:2]
-    inputs = [t for t, need in zip((x, weight), needed, strict=True) if need]
-    out = plan.composition(x, weight, None)
-    gradients = iter(torch.autograd.grad(out, inputs, g, create_graph=True))
-    return next(gradients) if needed[0] else None, next(gradients) if needed[1] else None
 
 
 def rescale(x: Tensor, level: Level, plan: SIPlan) -> Tensor:

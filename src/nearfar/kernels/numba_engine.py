@@ -6,9 +6,6 @@ that are mostly zeros, and the maximum in the same pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numba
@@ -16,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nearfar.kernels.lanes import gather, gather_max, gather_won, integer
+from nearfar.kernels.llvm_gather import gather, gather_max, gather_won, integer
 from nearfar.kernels.plan import Rates
-from nearfar.kernels.room import Room
 from nearfar.kernels.taps import Lists, Taps
+from nearfar.kernels.workspace import Workspace, map_range
 
 __all__ = ["CPU", "combine", "spread"]
 
@@ -114,13 +111,13 @@ def combine(
     best: Tensor,
     won: Tensor | None,
     rank: int,
-    room: Room,
+    workspace: Workspace,
 ) -> None:
     """As :func:`nearfar.kernels.dense.combine`."""
     batch, channels = maps.shape[2], maps.shape[-1]
     line = maps.shape[3] * maps.shape[4] * channels
     threads = torch.get_num_threads()
-    mixed = room.take("mixed", (threads, line), maps)
+    mixed = workspace.take("mixed", (threads, line), maps)
     frame = [
         *(maps.element_size(), rows.outputs, rows.scales, columns.outputs, line, channels, rank),
         *(maps.data_ptr(), maps.stride(2), 0),
@@ -135,18 +132,18 @@ def combine(
         mine[9] = mixed[thread].data_ptr()
         _combine(_zero(maps), begin, end, mine)
 
-    _share(work, batch * rows.outputs, threads)
+    map_range(work, batch * rows.outputs, threads)
 
 
 def spread(
-    g: Tensor, won: Tensor, rows: Taps, columns: Taps, rank: int, maps: Tensor, room: Room
+    g: Tensor, won: Tensor, rows: Taps, columns: Taps, rank: int, maps: Tensor, workspace: Workspace
 ) -> None:
     """As :func:`nearfar.kernels.dense.spread`."""
     batch, channels = maps.shape[2], maps.shape[-1]
     size, places = maps.element_size(), columns.samples * columns.taps
     line = places * channels
     threads = torch.get_num_threads()
-    mixed = room.take("mixed", (batch, rows.scales, rows.outputs, line), maps)
+    mixed = workspace.take("mixed", (batch, rows.scales, rows.outputs, line), maps)
     over_columns = np.array(
         [
             *(size, rows.outputs, rows.scales, places, line, channels, rank, mixed.data_ptr()),
@@ -162,12 +159,12 @@ def spread(
         ]
     )
     zero = _zero(maps)
-    _share(
+    map_range(
         lambda _, begin, end: _spread_columns(zero, begin, end, over_columns),
         batch * rows.outputs,
         threads,
     )
-    _share(
+    map_range(
         lambda _, begin, end: _spread_rows(zero, begin, end, over_rows),
         batch * rows.taps * rows.samples,
         threads,
@@ -182,7 +179,7 @@ def _zero(maps: Tensor) -> Any:
 def _lists(taps: Taps, name: str, like: Tensor, tap: int, sample: int) -> tuple[int, int, int]:
     """Addresses of the starts, of where each entry's row begins in maps that lie so, and of its value."""
     key = (name, like.dtype, tap, sample)
-    if key not in taps.kept:
+    if key not in taps.cache:
         lists: Lists = getattr(taps, name)
         arrays = (
             lists.start.contiguous(),
@@ -190,23 +187,6 @@ def _lists(taps: Taps, name: str, like: Tensor, tap: int, sample: int) -> tuple[
             lists.coefficient.to(like.dtype).contiguous(),
         )
         # The first to be kept stays: another thread may be reading at its addresses.
-        taps.kept.setdefault(key, (arrays, tuple(array.data_ptr() for array in arrays)))
-    found: tuple[int, int, int] = taps.kept[key][1]
+        taps.cache.setdefault(key, (arrays, tuple(array.data_ptr() for array in arrays)))
+    found: tuple[int, int, int] = taps.cache[key][1]
     return found
-
-
-def _share(work: Callable[[int, int, int], None], count: int, threads: int) -> None:
-    """Splits ``range(count)`` over threads; the kernels run without the interpreter's lock."""
-    if threads == 1 or count < threads:
-        work(0, 0, count)
-        return
-    edges = [count * i // threads for i in range(threads + 1)]
-    others = [_pool(threads - 1).submit(work, i, edges[i], edges[i + 1]) for i in range(1, threads)]
-    work(0, edges[0], edges[1])
-    for other in others:
-        other.result()
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="nearfar")

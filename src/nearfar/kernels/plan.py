@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from torch import Tensor
 
 from nearfar.grid import Axis, Grid, base_grid, level_grid
-from nearfar.kernels.reference import Composition
+from nearfar.kernels.composition import Composition
 from nearfar.kernels.taps import Taps, restoring_taps, scale_taps
 
 __all__ = ["Band", "Job", "Level", "Rates", "SIPlan", "make_plan"]

@@ -15,16 +15,14 @@ from torch import Tensor
 from nearfar.kernels.levels import (
     convolve,
     convolve_adjoint,
-    differentiable_gradients,
     is_channels_last,
-    is_finite,
-    output_as_defined,
     portions,
     rescale,
     rescale_adjoint,
 )
 from nearfar.kernels.plan import Level, SIPlan
 from nearfar.kernels.workspace import Workspace, map_batch
+from nearfar.reference import is_finite, reference_only
 
 __all__ = ["pyramid_concat"]
 
@@ -44,80 +42,127 @@ def pyramid_concat(
         plan: how it is computed; every scale by its level.
         engine: what restores maps.
     """
-    x_last = x.contiguous(memory_format=torch.channels_last)
-    out: Tensor = _PyramidConcat.apply(x_last, weight.contiguous(), plan, engine)
-    if not is_finite(out):
-        defined: Tensor = output_as_defined(x, weight, bias, plan)
-        return defined
-    out = out if is_channels_last(x, weight) else out.contiguous()
-    return out if bias is None else out + bias.repeat(len(plan.levels))[:, None, None]
+    if is_finite(x, weight, bias):
+        x_last = x.contiguous(memory_format=torch.channels_last)
+        out: Tensor = _PyramidConcat.apply(x_last, weight.contiguous(), bias, plan, engine)
+        if is_finite(out):
+            return out if is_channels_last(x, weight) else out.contiguous()
+    with reference_only():
+        return plan.composition(x, weight, bias)
 
 
 class _PyramidConcat(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, plan: SIPlan, engine: ModuleType) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        plan: SIPlan,
+        engine: ModuleType,
+    ) -> Tensor:
         rows, columns = plan.target
         shape = (x.shape[0], len(plan.levels) * weight.shape[0], rows.size, columns.size)
         out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-        def some_images(images: slice) -> None:
-            workspace = Workspace()
-            x_part, out_part = x[images].permute(0, 2, 3, 1), out[images].permute(0, 2, 3, 1)
-            for part in portions(out[images]):
-                for level, block in _blocks(plan, weight):
-                    y = convolve(rescale(x_part[part], level, plan), weight, plan)
-                    target = out_part[part][..., block]
-                    if level.outputs == plan.target:
-                        target.copy_(y.permute(0, 2, 3, 1))
-                        continue
-                    maps = y.permute(2, 0, 3, 1)[None, :, :, :, None]
-                    engine.combine(maps, level.rows, level.columns, target, None, 0, workspace)
-
-        map_batch(some_images, x.shape[0], x.device)
+        map_batch(
+            lambda part: _forward_images(x[part], weight, plan, engine, out[part]),
+            x.shape[0],
+            x.device,
+        )
+        if bias is not None:
+            out += bias.repeat(len(plan.levels))[:, None, None]
         ctx.plan, ctx.engine = plan, engine
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x, weight, bias)
         return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        plan, engine = ctx.plan, ctx.engine
-        if torch.is_grad_enabled():  # with create_graph=True
-            return *differentiable_gradients(ctx, plan, x, weight, g), None, None
-        gx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        g = g.contiguous(memory_format=torch.channels_last)
-        # Every output is of rank 0: the scales do not compete.
-        rank = torch.zeros_like(g, dtype=torch.uint8)
-        needed = (gx is not None, bool(ctx.needs_input_grad[1]))
+        x, weight, bias = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        if not torch.is_grad_enabled() and is_finite(g):  # it is enabled with create_graph=True
+            gradients = _backward(x, weight, ctx.plan, ctx.engine, g, needed)
+            if is_finite(*gradients):
+                return *gradients, None, None
+        return *ctx.plan.composition.gradients(x, weight, bias, g, needed), None, None
 
-        def some_images(images: slice) -> Tensor | None:
-            workspace = Workspace()
-            gw = torch.zeros_like(weight) if needed[1] else None
-            gx_part = None if gx is None else gx[images].permute(0, 2, 3, 1)
-            x_part, g_part, won = (t[images].permute(0, 2, 3, 1) for t in (x, g, rank))
-            for part in portions(g[images]):
-                for level, block in _blocks(plan, weight):
-                    x_level = rescale(x_part[part], level, plan)
-                    height, width = (axis.size for axis in level.outputs)
-                    shape = (x_level.shape[0], height, width, weight.shape[0])
-                    g_level = workspace.take("level", shape, x)
-                    g_block, won_block = g_part[part][..., block], won[part][..., block]
-                    if level.outputs == plan.target:
-                        g_level.copy_(g_block)
-                    else:
-                        maps = g_level.transpose(0, 1)[None, :, :, :, None]
-                        engine.spread(
-                            g_block, won_block, level.rows, level.columns, 0, maps, workspace
-                        )
-                    gx_level, gw_level = convolve_adjoint(g_level, x_level, weight, plan, needed)
-                    if gx_part is not None:
-                        gx_part[part] += rescale_adjoint(gx_level, level, plan)
-                    if gw is not None:
-                        gw += gw_level
-            return gw
 
-        parts = [gw for gw in map_batch(some_images, x.shape[0], x.device) if gw is not None]
-        return gx, torch.stack(parts).sum(dim=0) if parts else None, None, None
+def _forward_images(
+    x: Tensor, weight: Tensor, plan: SIPlan, engine: ModuleType, out: Tensor
+) -> None:
+    """The outputs of some images, into ``out``; all in channels-last."""
+    workspace = Workspace()
+    all_portions = portions(out)
+    x, out = x.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
+    for part in all_portions:
+        for level, block in _blocks(plan, weight):
+            y = convolve(rescale(x[part], level, plan), weight, plan)
+            target = out[part][..., block]
+            if level.outputs == plan.target:
+                target.copy_(y.permute(0, 2, 3, 1))
+                continue
+            maps = y.permute(2, 0, 3, 1)[None, :, :, :, None]
+            engine.combine(maps, level.rows, level.columns, target, None, 0, workspace)
+
+
+def _backward(
+    x: Tensor,
+    weight: Tensor,
+    plan: SIPlan,
+    engine: ModuleType,
+    g: Tensor,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """The gradients in the input, the weight and the bias, where needed."""
+    gx = torch.zeros_like(x) if needed[0] else None
+    g = g.contiguous(memory_format=torch.channels_last)
+
+    def some_images(part: slice) -> Tensor | None:
+        gw = torch.zeros_like(weight) if needed[1] else None
+        gx_part = None if gx is None else gx[part]
+        _backward_images(x[part], weight, plan, engine, g[part], gx_part, gw)
+        return gw
+
+    if needed[0] or needed[1]:
+        parts = map_batch(some_images, x.shape[0], x.device)
+    gw = torch.stack([part for part in parts if part is not None]).sum(dim=0) if needed[1] else None
+    gb = g.sum(dim=(0, 2, 3)).view(len(plan.levels), -1).sum(dim=0) if needed[2] else None
+    return gx, gw, gb
+
+
+def _backward_images(
+    x: Tensor,
+    weight: Tensor,
+    plan: SIPlan,
+    engine: ModuleType,
+    g: Tensor,
+    gx: Tensor | None,
+    gw: Tensor | None,
+) -> None:
+    """The gradients of some images, added to ``gx`` and ``gw``."""
+    workspace = Workspace()
+    needed = (gx is not None, gw is not None)
+    all_portions = portions(g)
+    x, g = x.permute(0, 2, 3, 1), g.permute(0, 2, 3, 1)
+    # Every output is of rank 0: the scales do not compete.
+    rank = torch.zeros_like(g, dtype=torch.uint8)
+    gx = None if gx is None else gx.permute(0, 2, 3, 1)
+    for part in all_portions:
+        for level, block in _blocks(plan, weight):
+            x_level = rescale(x[part], level, plan)
+            rows, columns = level.outputs
+            shape = (x_level.shape[0], rows.size, columns.size, weight.shape[0])
+            g_level = workspace.take("level", shape, x)
+            g_block, won = g[part][..., block], rank[part][..., block]
+            if level.outputs == plan.target:
+                g_level.copy_(g_block)
+            else:
+                maps = g_level.transpose(0, 1)[None, :, :, :, None]
+                engine.spread(g_block, won, level.rows, level.columns, 0, maps, workspace)
+            gx_level, gw_level = convolve_adjoint(g_level, x_level, weight, plan, needed)
+            if gx is not None:
+                gx[part] += rescale_adjoint(gx_level, level, plan)
+            if gw is not None:
+                gw += gw_level
 
 
 def _blocks(plan: SIPlan, weight: Tensor) -> list[tuple[Level, slice]]:

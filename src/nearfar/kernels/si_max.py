@@ -17,16 +17,14 @@ from torch import Tensor
 from nearfar.kernels.levels import (
     convolve,
     convolve_adjoint,
-    differentiable_gradients,
     is_channels_last,
-    is_finite,
-    output_as_defined,
     portions,
     rescale,
     rescale_adjoint,
 )
 from nearfar.kernels.plan import Job, SIPlan
 from nearfar.kernels.workspace import Workspace, map_batch
+from nearfar.reference import is_finite, reference_only
 
 __all__ = ["si_max"]
 
@@ -41,8 +39,9 @@ def si_max(
 ) -> tuple[Tensor, Tensor | None]:
     """The maximum over scales and its winner; see :func:`nearfar.functional.si_conv2d`.
 
-    Where an output is not finite, all are computed as the composition defines them, since NaN and
-    infinities would spread further here (not on a GPU: see :func:`nearfar.kernels.levels.is_finite`).
+    Where the input, an output or a gradient is not finite, all are computed as the composition defines
+    them, since NaN and infinities would spread further here (not on a GPU, where it is not checked: see
+    :func:`nearfar.reference.is_finite`).
 
     Args:
         x: ``[B, C_in, H, W]``, any layout; the result has the same.
@@ -55,77 +54,113 @@ def si_max(
     Returns:
         The outputs, and the numbers of the winning scales.
     """
+    if is_finite(x, weight, bias):
+        out, rank = _without_check(x, weight, bias, plan, engine, return_winner)
+        if is_finite(out):
+            winner = plan.composition.numbered(rank, plan.order) if return_winner else None
+            if is_channels_last(x, weight):
+                return out, winner
+            return out.contiguous(), None if winner is None else winner.contiguous()
+    with reference_only():
+        if return_winner:
+            return plan.composition.with_winner(x, weight, bias)
+        return plan.composition(x, weight, bias), None
+
+
+def _without_check(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: SIPlan,
+    engine: ModuleType,
+    return_winner: bool,
+) -> tuple[Tensor, Tensor]:
+    """The outputs, and with ``return_winner`` their ranks; both in channels-last."""
     # The weight is not brought to channels-last: torch's fallback for small inputs refuses that.
-    x_last, kernel = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
-    out: Tensor
-    rank: Tensor | None
-    if return_winner or (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
-        out, rank = _SIMax.apply(x_last, kernel, plan, engine)
-    else:
-        out, rank = _forward(x_last.detach(), kernel.detach(), plan, engine, ranked=False)
-    if not is_finite(out):
-        out, winner = output_as_defined(x, weight, bias, plan)
-        return out, winner if return_winner else None
-    if bias is not None:
-        # The same at every scale, and restoring preserves constants: added once, it changes no winner.
-        out = out + bias[:, None, None]
-    winner = rank if return_winner else None
-    if winner is not None:
-        winner = plan.composition.numbered(winner, plan.order)
-    if is_channels_last(x, weight):
-        return out, winner
-    return out.contiguous(), None if winner is None else winner.contiguous()
+    x, weight = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
+    tensors = [t for t in (x, weight, bias) if t is not None]
+    if return_winner or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+        out, rank = _SIMax.apply(x, weight, bias, plan, engine)
+        return out, rank
+    x, weight = x.detach(), weight.detach()
+    return _forward(x, weight, None if bias is None else bias.detach(), plan, engine, ranked=False)
 
 
 class _SIMax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, plan: SIPlan, engine: ModuleType
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        plan: SIPlan,
+        engine: ModuleType,
     ) -> tuple[Tensor, Tensor]:
-        out, rank = _forward(x, weight, plan, engine, ranked=True)
-        assert rank is not None
+        out, rank = _forward(x, weight, bias, plan, engine, ranked=True)
         ctx.plan, ctx.engine = plan, engine
         ctx.mark_non_differentiable(rank)
-        ctx.save_for_backward(x, weight, rank)
+        ctx.save_for_backward(x, weight, bias, rank)
         return out, rank
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, rank = ctx.saved_tensors
-        plan, engine = ctx.plan, ctx.engine
-        if torch.is_grad_enabled():  # with create_graph=True
-            return *differentiable_gradients(ctx, plan, x, weight, g), None, None
-        gx = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        g = g.contiguous(memory_format=torch.channels_last)
+        x, weight, bias, rank = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        if not torch.is_grad_enabled() and is_finite(g):  # it is enabled with create_graph=True
+            gradients = _backward(x, weight, rank, ctx.plan, ctx.engine, g, needed)
+            if is_finite(*gradients):
+                return *gradients, None, None
+        return *ctx.plan.composition.gradients(x, weight, bias, g, needed), None, None
 
-        def some_images(part: slice) -> Tensor | None:
-            gw = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-            gx_part = None if gx is None else gx[part]
-            _backward_images(x[part], weight, plan, engine, g[part], rank[part], gx_part, gw)
-            return gw
 
-        parts = [gw for gw in map_batch(some_images, x.shape[0], x.device) if gw is not None]
-        return gx, torch.stack(parts).sum(dim=0) if parts else None, None, None
+def _backward(
+    x: Tensor,
+    weight: Tensor,
+    rank: Tensor,
+    plan: SIPlan,
+    engine: ModuleType,
+    g: Tensor,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """The gradients in the input, the weight and the bias, where needed."""
+    gx = torch.zeros_like(x) if needed[0] else None
+    g = g.contiguous(memory_format=torch.channels_last)
+
+    def some_images(part: slice) -> Tensor | None:
+        gw = torch.zeros_like(weight) if needed[1] else None
+        gx_part = None if gx is None else gx[part]
+        _backward_images(x[part], weight, plan, engine, g[part], rank[part], gx_part, gw)
+        return gw
+
+    if needed[0] or needed[1]:
+        parts = map_batch(some_images, x.shape[0], x.device)
+    gw = torch.stack([part for part in parts if part is not None]).sum(dim=0) if needed[1] else None
+    return gx, gw, g.sum(dim=(0, 2, 3)) if needed[2] else None
 
 
 def _forward(
-    x: Tensor, weight: Tensor, plan: SIPlan, engine: ModuleType, ranked: bool
-) -> tuple[Tensor, Tensor | None]:
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    plan: SIPlan,
+    engine: ModuleType,
+    ranked: bool,
+) -> tuple[Tensor, Tensor]:
     """The maximum and, if ``ranked``, its rank in the plan's order; without a graph."""
-    out = torch.empty(
-        (x.shape[0], weight.shape[0], plan.target[0].size, plan.target[1].size),
-        dtype=x.dtype,
-        device=x.device,
-        memory_format=torch.channels_last,
-    )
-    rank = torch.zeros_like(out, dtype=torch.uint8) if ranked else None
+    shape = (x.shape[0], weight.shape[0], plan.target[0].size, plan.target[1].size)
+    layout = torch.channels_last
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    rank = torch.zeros_like(out, dtype=torch.uint8) if ranked else out.new_empty(0)
     map_batch(
         lambda part: _forward_images(
-            x[part], weight, plan, engine, out[part], None if rank is None else rank[part]
+            x[part], weight, plan, engine, out[part], rank[part] if ranked else None
         ),
         x.shape[0],
         x.device,
     )
+    if bias is not None:
+        # The same at every scale, and restoring preserves constants: added once, it changes no winner.
+        out += bias[:, None, None]
     return out, rank
 
 
@@ -148,9 +183,7 @@ def _forward_images(
         maps = tap_maps.mix(x, job)
         block = (job.images, slice(job.band.first, job.band.last), slice(None), job.outputs)
         won_block = None if won is None else won[block]
-        engine.combine(
-            maps, job.band.taps, plan.columns, best[block], won_block, first, workspace
-        )
+        engine.combine(maps, job.band.taps, plan.columns, best[block], won_block, first, workspace)
 
 
 def _backward_images(

@@ -25,8 +25,8 @@ import triton.language as tl
 from torch import Tensor
 
 from nearfar.kernels.plan import Rates
-from nearfar.kernels.room import Room
 from nearfar.kernels.taps import Lists, Taps
+from nearfar.kernels.workspace import Workspace
 
 __all__ = ["GPU", "combine", "spread"]
 
@@ -199,7 +199,7 @@ def combine(
     best: Tensor,
     won: Tensor | None,
     rank: int,
-    room: Room,
+    workspace: Workspace,
 ) -> None:
     """As :func:`nearfar.kernels.dense.combine`, but that NaN wins, and only where it is read.
 
@@ -224,7 +224,7 @@ def combine(
 
 
 def spread(
-    g: Tensor, won: Tensor, rows: Taps, columns: Taps, rank: int, maps: Tensor, room: Room
+    g: Tensor, won: Tensor, rows: Taps, columns: Taps, rank: int, maps: Tensor, workspace: Workspace
 ) -> None:
     """As :func:`nearfar.kernels.dense.spread`."""
     batch, channels = maps.shape[2], maps.shape[-1]
@@ -256,13 +256,13 @@ def _lists(taps: Taps, name: str, like: Tensor) -> tuple[Tensor, Tensor, Tensor,
     """The lists beside the maps; the type of their coefficients is the one that sums are made in."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     key = ("triton", name, dtype, like.device)
-    if key not in taps.kept:
+    if key not in taps.cache:
         lists: Lists = getattr(taps, name)
         indices = (lists.start, lists.tap, lists.sample)
         start, tap, sample = (t.to(like.device, torch.int32) for t in indices)
         value = lists.coefficient.to(like.device, dtype)
-        taps.kept.setdefault(key, (start, tap, sample, value))
-    found: tuple[Tensor, Tensor, Tensor, Tensor] = taps.kept[key]
+        taps.cache.setdefault(key, (start, tap, sample, value))
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = taps.cache[key]
     return found
 
 

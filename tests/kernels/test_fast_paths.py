@@ -1,4 +1,4 @@
-"""The streaming path against the composition that the algebra defines."""
+"""The fast paths against the composition that the algebra defines."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from torch import nn
 
 from nearfar.functional import si_conv2d
 from nearfar.grid import Window, level_size
-from nearfar.kernels import plan, reference_only, streams
+from nearfar.kernels import can_use_fast_path, plan, reference_only
+from nearfar.kernels.composition import Composition
 from nearfar.layers import PyramidConv2d, ScaleConv2d, SIConv2d
 from nearfar.pyramid import collapse, expand
 from nearfar.scale_sets import SCALE_SETS
 
-ENGINES = ["dense", "native"]
+ENGINES = ["dense", "numba_engine"]
 
 
 POOL = [0.2, 0.4, 0.5, 0.6, 0.75, 0.88, 1.0, 1.16, 1.3333, 1.5, 1.72, 2.0, 2.5, 3.0, 4.0]
@@ -132,10 +133,10 @@ def test_gradients(engine, way, scales, stride, dilation):
     def through(x, weight, bias):
         return si_conv2d(x, weight, bias, stride, dilation, dilation, 2, scales=scales)
 
-    assert streams(x, weight)
+    assert can_use_fast_path(x, weight)
     with forced(engine, way):
         assert torch.autograd.gradcheck(through, (x, weight, bias))
-        if (engine, way) == ("native", "taps"):  # second derivatives take one way for all
+        if (engine, way) == ("numba_engine", "taps"):  # second derivatives take one way for all
             assert torch.autograd.gradgradcheck(through, (x, weight, bias), fast_mode=True)
 
 
@@ -168,10 +169,12 @@ def test_it_is_what_the_formulas_say(engine, way, antialias):
 
 
 def test_the_plan_takes_what_is_cheaper():
-    def shared(size, channels, kernel, scales, engine="native"):
-        window = plan.Window.make(kernel, 1, kernel // 2)
+    def shared(size, channels, kernel, scales, engine="numba_engine"):
+        window = Window.make(kernel, 1, kernel // 2)
+        numbers = tuple(range(len(scales)))
+        composition = Composition(window, 1, scales, numbers, True, "max")
         rates = importlib.import_module(f"nearfar.kernels.{engine}").CPU
-        return plan.make_plan(size, scales, window, (*channels, 1), True, rates).shared
+        return plan.make_plan(size, composition, channels, rates).shared
 
     octave = SCALE_SETS["octave"]
     assert shared((13, 13), (256, 384), 3, octave) == (0, 1, 2, 3, 4)  # mixing is all that counts
@@ -254,17 +257,17 @@ def test_backward_twice_through_one_graph():
     assert torch.equal(once, twice)
 
 
-def test_chunks_do_not_show(monkeypatch):
-    import nearfar.kernels.streaming as module
+def test_portions_do_not_show(monkeypatch):
+    import nearfar.kernels.levels as module
 
     x = torch.randn(7, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     layer = SIConv2d(3, 4, 3, padding=1, dtype=torch.float64)
     found = []
-    for chunk in (1, 4 * 64 * 3, 1 << 20):
-        monkeypatch.setattr(module, "_CHUNK", chunk)
+    for portion in (1, 4 * 64 * 3, 1 << 20):
+        monkeypatch.setattr(module, "_PORTION", portion)
         for engine in ENGINES:
             for way in ("level", "taps"):
-                with forced(engine, way, chunk):
+                with forced(engine, way, portion):
                     y = layer(x)
                     found.append((y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])))
     for other in found[1:]:

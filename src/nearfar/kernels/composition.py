@@ -13,6 +13,7 @@ from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.grid import Window
 from nearfar.pyramid import How, collapse, expand
+from nearfar.reference import reference_only
 
 __all__ = ["PADDING_MODES", "Composition", "convolve"]
 
@@ -46,9 +47,7 @@ class Composition:
         """The operator's output."""
         return collapse(self._levels(x, weight, bias), self.how)
 
-    def with_winner(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def with_winner(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """The output, and the number of the scale that won; ``how`` must be ``max``."""
         out, rank = collapse(self._levels(x, weight, bias), self.how, return_winner=True)
         return out, self.numbered(rank, range(len(self.scales)))
@@ -60,10 +59,37 @@ class Composition:
             return rank
         return torch.tensor(numbers, dtype=torch.uint8, device=rank.device)[rank.long()]
 
+    def gradients(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        g: Tensor,
+        needed: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients in ``x``, ``weight`` and ``bias``, where needed, from that in the output.
+
+        Within a backward pass with ``create_graph=True`` they can be differentiated in turn.
+        """
+        create_graph = torch.is_grad_enabled()
+        inputs = [x, weight, bias]
+        if not create_graph:
+            inputs = [
+                None if t is None else t.detach().requires_grad_(need)
+                for t, need in zip(inputs, needed, strict=True)
+            ]
+        with torch.enable_grad(), reference_only():
+            out = self(inputs[0], inputs[1], inputs[2])  # type: ignore[arg-type]
+        sources = [t for t, need in zip(inputs, needed, strict=True) if need and t is not None]
+        gradients = iter(torch.autograd.grad(out, sources, g, create_graph=create_graph))
+        return tuple(next(gradients) if need else None for need in needed)
+
     def _levels(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> pyramid.Pyramid:
         levels = expand(x, self.scales, antialias=self.antialias)
         return pyramid.map(
-            lambda level: convolve(level, weight, bias, self.window, self.groups, self.padding_mode),
+            lambda level: convolve(
+                level, weight, bias, self.window, self.groups, self.padding_mode
+            ),
             levels,
             window=self.window,
         )

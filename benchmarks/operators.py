@@ -147,9 +147,9 @@ def table(threads: int, repeats: int, least_s: float) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"shape": shape, "scales": scales, "threads": threads}
             row["multiplications"] = arithmetic(shape, scales)
             for backward in (False, True):
-                things = [layer.plain(backward), layer.naive(scales, backward)]
-                things += [layer.ours(scales, backward, name) for name in ENGINES]
-                one, *others = interleaved(things, repeats, least_s)
+                runs = [layer.plain(backward), layer.naive(scales, backward)]
+                runs += [layer.ours(scales, backward, name) for name in ENGINES]
+                one, *others = interleaved(runs, repeats, least_s)
                 key = "forward_backward" if backward else "forward"
                 row[key] = dict(zip(("naive", *ENGINES), (t / one for t in others), strict=True))
             rows.append(row)
@@ -185,9 +185,9 @@ def sweep(repeats: int) -> list[dict[str, Any]]:
         layer = Layer(shape)
         row: dict[str, Any] = {"shape": shape}
         for backward in (False, True):
-            things = [layer.naive("octave", backward)]
-            things += [layer.ours("octave", backward, name) for name in ENGINES]
-            naive, *ours = interleaved(things, repeats, 0.05)
+            runs = [layer.naive("octave", backward)]
+            runs += [layer.ours("octave", backward, name) for name in ENGINES]
+            naive, *ours = interleaved(runs, repeats, 0.05)
             key = "forward_backward" if backward else "forward"
             row[key] = {n: t / naive for n, t in zip(ENGINES, ours, strict=True)}
         rows.append(row)
@@ -203,7 +203,7 @@ def sweep(repeats: int) -> list[dict[str, Any]]:
 def growth(repeats: int) -> dict[str, list[dict[str, float]]]:
     """How cost grows with the number of scales, the map's size and its channels; one thread."""
     torch.set_num_threads(1)
-    found: dict[str, list[dict[str, float]]] = {}
+    figures: dict[str, list[dict[str, float]]] = {}
     ways: dict[str, list[tuple[float, Shape, Any]]] = {
         "scales": [
             (n, (16, 32, 28, 28, 64, 3), tuple(0.5 + 1.5 * i / (n - 1) for i in range(n)))
@@ -213,17 +213,17 @@ def growth(repeats: int) -> dict[str, list[dict[str, float]]]:
         "channels": [(n, (8, n, 28, 28, n, 3), "octave") for n in (4, 8, 16, 32, 64, 128, 256)],
     }
     for key, cases in ways.items():
-        found[key] = []
+        figures[key] = []
         for value, shape, scales in cases:
             layer = Layer(shape)
-            things = [layer.plain(True), layer.naive(scales, True)]
-            things += [layer.ours(scales, True, name) for name in ENGINES]
-            one, *others = interleaved(things, repeats, 0.2)
+            runs = [layer.plain(True), layer.naive(scales, True)]
+            runs += [layer.ours(scales, True, name) for name in ENGINES]
+            one, *others = interleaved(runs, repeats, 0.2)
             point = {"value": float(value), "definition": arithmetic(shape, scales)["definition"]}
             point |= dict(zip(("naive", *ENGINES), (t / one for t in others), strict=True))
-            found[key].append(point)
+            figures[key].append(point)
         print(f"growth with {key}: measured", flush=True)
-    return found
+    return figures
 
 
 def others(repeats: int) -> list[dict[str, Any]]:
@@ -238,27 +238,31 @@ def others(repeats: int) -> list[dict[str, Any]]:
         scales = tuple(0.5**i for i in range(levels))
         small = torch.randn(outputs // levels, inputs, kernel, kernel, requires_grad=True)
         slab = torch.randn(outputs, inputs, 2, kernel, kernel, requires_grad=True)
-        seen = expand(x.detach(), scales)
-        areas = [level.shape[-2] * level.shape[-1] / (height * width) for level in seen.levels]
+        pyramid_in = expand(x.detach(), scales)
+        areas = [
+            level.shape[-2] * level.shape[-1] / (height * width) for level in pyramid_in.levels
+        ]
         count = sum(2 * a for a in areas[:-1]) + areas[-1]
 
         def pyramid(x: Tensor, w: Tensor, pad: int = pad, scales: Any = scales) -> Tensor:
             return pyramid_conv2d(x, w, padding=pad, scales=scales)
 
-        levels_in = [t.contiguous(memory_format=torch.channels_last) for t in seen.levels]
+        levels_in = [t.contiguous(memory_format=torch.channels_last) for t in pyramid_in.levels]
         leaves = [slab, *(t.detach().requires_grad_() for t in levels_in)]
-        answers = [torch.randn(batch, outputs, *t.shape[-2:]) for t in levels_in]
-        answers = [t.contiguous(memory_format=torch.channels_last) for t in answers]
+        gradients = [torch.randn(batch, outputs, *t.shape[-2:]) for t in levels_in]
+        gradients = [t.contiguous(memory_format=torch.channels_last) for t in gradients]
 
         def slide(
             backward: bool,
-            seen: Pyramid = seen,
+            pyramid_in: Pyramid = pyramid_in,
             leaves: Any = leaves,
-            g: Any = answers,
+            g: Any = gradients,
             pad: int = pad,
         ) -> Callable[[], object]:
             def forward() -> Pyramid:
-                return scale_conv2d(replace(seen, levels=tuple(leaves[1:])), leaves[0], padding=pad)
+                return scale_conv2d(
+                    replace(pyramid_in, levels=tuple(leaves[1:])), leaves[0], padding=pad
+                )
 
             def alone() -> None:
                 with torch.no_grad():
@@ -271,12 +275,12 @@ def others(repeats: int) -> list[dict[str, Any]]:
             "levels": levels,
         }
         for backward in (False, True):
-            things = [
+            runs = [
                 layer.plain(backward),
                 Layer._run(pyramid, [x, small], layer.g_last, backward),
                 slide(backward),
             ]
-            one, first, second = interleaved(things, repeats, 0.5)
+            one, first, second = interleaved(runs, repeats, 0.5)
             key = "forward_backward" if backward else "forward"
             row[key] = {"pyramid": first / one, "scale_to_its_count": second / one / count}
         rows.append(row)
@@ -298,9 +302,11 @@ def memory() -> list[dict[str, Any]]:
     rows = []
     for shape in (SHAPES[1], SHAPES[3]):
         for scales in SETS:
-            found = {name: _memory_of(name, shape, scales) for name in ("plain", "naive", *ENGINES)}
-            rows.append({"shape": shape, "scales": scales, "mib": found})
-            print(f"extra peak MiB {shape!s:26} {scales:6}  {found}", flush=True)
+            figures = {
+                name: _memory_of(name, shape, scales) for name in ("plain", "naive", *ENGINES)
+            }
+            rows.append({"shape": shape, "scales": scales, "mib": figures})
+            print(f"extra peak MiB {shape!s:26} {scales:6}  {figures}", flush=True)
     return rows
 
 
@@ -358,28 +364,28 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("results"), help="where the figures go")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.memory_of:
-        name, shape, scales = given.memory_of
+    arguments = parser.parse_args()
+    if arguments.memory_of:
+        name, shape, scales = arguments.memory_of
         _report_memory(name, tuple(json.loads(shape)), scales)
         return
     counts = [1, 2] if (os.cpu_count() or 1) > 1 else [1]
-    found = {
+    figures = {
         "command": "python -m benchmarks.operators",
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, torch {torch.__version__}",
         "date": date.today().isoformat(),
         "scale_sets": {name: SCALE_SETS[name] for name in SETS},
-        "table": [row for n in counts for row in table(n, given.repeats, given.seconds)],
+        "table": [row for n in counts for row in table(n, arguments.repeats, arguments.seconds)],
         "memory": memory(),
-        "others": others(given.repeats),
-        "sweep": sweep(given.repeats),
-        "growth": growth(given.repeats),
+        "others": others(arguments.repeats),
+        "sweep": sweep(arguments.repeats),
+        "growth": growth(arguments.repeats),
     }
-    given.out.mkdir(exist_ok=True)
-    (given.out / "operators.json").write_text(json.dumps(found, indent=1) + "\n")
+    arguments.out.mkdir(exist_ok=True)
+    (arguments.out / "operators.json").write_text(json.dumps(figures, indent=1) + "\n")
     from benchmarks.operators_report import write
 
-    write(found, Path("docs/operators_cost.md"), Path("docs/operators_cost.png"))
+    write(figures, Path("docs/operators_cost.md"), Path("docs/operators_cost.png"))
     print("next: read docs/operators_cost.md")
 
 

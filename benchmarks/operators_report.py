@@ -24,10 +24,10 @@ NAMES = {
 COLOURS = {"naive": "#b5493b", "torch": "#3b6fb5", "numba": "#1d8a5b", "definition": "#777777"}
 
 
-def write(found: dict[str, Any], table: Path, picture: Path) -> None:
+def write(figures: dict[str, Any], table: Path, picture: Path) -> None:
     """Both, from what ``benchmarks.operators`` has measured."""
-    table.write_text("\n".join(_table(found)) + "\n")
-    _picture(found, picture)
+    table.write_text("\n".join(_table(figures)) + "\n")
+    _picture(figures, picture)
 
 
 def _pair(row: dict[str, Any], name: str) -> str:
@@ -39,13 +39,13 @@ def _shape(shape: list[int]) -> str:
     return f"{batch} × {inputs} → {outputs}, {height}×{width}, k {kernel}"
 
 
-def _table(found: dict[str, Any]) -> list[str]:
+def _table(figures: dict[str, Any]) -> list[str]:
     lines = [
         "# What the scale operators cost",
         "",
         "Written by `python -m benchmarks.operators`; the same figures are in `results/operators.json`.",
         "",
-        f"`{found['command']}`, {found['date']}, {found['machine']}. Ratios to the plain channels-last "
+        f"`{figures['command']}`, {figures['date']}, {figures['machine']}. Ratios to the plain channels-last "
         "convolution, float32, forward / forward + backward, medians of interleaved runs.",
         "",
         "## SIConv2d",
@@ -59,7 +59,7 @@ def _table(found: dict[str, Any]) -> list[str]:
         "| layer | scales | threads | by definition | done | naive | plain PyTorch | with numba |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in found["table"]:
+    for row in figures["table"]:
         cells = [
             f"{_pair(row, name)} ({GOALS[name, row['scales']][0]:g} / {GOALS[name, row['scales']][1]:g})"
             for name in ("torch", "numba")
@@ -76,43 +76,48 @@ def _table(found: dict[str, Any]) -> list[str]:
         "| layer | scales | plain | naive | plain PyTorch | with numba |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for row in found["memory"]:
+    for row in figures["memory"]:
         mib = row["mib"]
         ours = [f"{mib[n]:.0f} ({mib[n] / mib['plain']:.2f}×)" for n in ("torch", "numba")]
         lines.append(
             f"| {_shape(row['shape'])} | {row['scales']} | {mib['plain']:.0f} | {mib['naive']:.0f} | "
             f"{ours[0]} | {ours[1]} |"
         )
+    lines += _other_layers(figures["others"])
     lines += [
         "",
-        "## PyramidConv2d to the plain convolution with as many outputs; ScaleConv2d to its own count",
-        "",
-        "| layer | levels | PyramidConv2d (1.0) | ScaleConv2d (1.4) |",
-        "| --- | --- | --- | --- |",
-    ]
-    for row in found["others"]:
-        cells = [
-            f"{row['forward'][n]:.2f} / {row['forward_backward'][n]:.2f}"
-            for n in ("pyramid", "scale_to_its_count")
-        ]
-        lines.append(f"| {_shape(row['shape'])} | {row['levels']} | {cells[0]} | {cells[1]} |")
-    lines += [
-        "",
-        f"## Never slower than the naive composition? {len(found['sweep'])} shapes, octave set",
+        f"## Never slower than the naive composition? {len(figures['sweep'])} shapes, octave set",
         "",
         "| engine | worst, forward | worst, forward + backward | median, forward + backward |",
         "| --- | --- | --- | --- |",
     ]
     for name in ("torch", "numba"):
-        forward = sorted(row["forward"][name] for row in found["sweep"])
-        both = sorted(row["forward_backward"][name] for row in found["sweep"])
+        forward = sorted(row["forward"][name] for row in figures["sweep"])
+        both = sorted(row["forward_backward"][name] for row in figures["sweep"])
         lines.append(
             f"| {NAMES[name]} | {forward[-1]:.2f} | {both[-1]:.2f} | {both[len(both) // 2]:.2f} |"
         )
     return lines
 
 
-def _picture(found: dict[str, Any], path: Path) -> None:
+def _other_layers(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        "## PyramidConv2d to the plain convolution with as many outputs; ScaleConv2d to its own count",
+        "",
+        "| layer | levels | PyramidConv2d (1.0) | ScaleConv2d (1.4) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        cells = [
+            f"{row['forward'][n]:.2f} / {row['forward_backward'][n]:.2f}"
+            for n in ("pyramid", "scale_to_its_count")
+        ]
+        lines.append(f"| {_shape(row['shape'])} | {row['levels']} | {cells[0]} | {cells[1]} |")
+    return lines
+
+
+def _picture(figures: dict[str, Any], path: Path) -> None:
     titles = {
         "scales": ("number of scales from ½ to 2", "32 → 64 channels, 28×28, k 3"),
         "size": ("height and width of the map, pixels", "32 → 64 channels, k 3, octave set"),
@@ -120,7 +125,7 @@ def _picture(found: dict[str, Any], path: Path) -> None:
     }
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), sharey=True, layout="constrained")
     for ax, (key, (label, title)) in zip(axes, titles.items(), strict=True):
-        points = found["growth"][key]
+        points = figures["growth"][key]
         x = [point["value"] for point in points]
         for name in ("naive", "torch", "numba"):
             y = [point[name] for point in points]

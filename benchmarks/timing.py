@@ -8,20 +8,20 @@ from collections.abc import Callable, Sequence
 
 
 def interleaved(
-    things: Sequence[Callable[[], object]], repeats: int, least_s: float = 0.0
+    runs: Sequence[Callable[[], object]], repeats: int, least_s: float = 0.0
 ) -> list[float]:
     """Median seconds of each, after one run of each that does not count.
 
     In turn, because the machine's speed drifts: what drifts hits all alike. Repeats go on until
     both their number and ``least_s`` seconds are reached.
     """
-    for thing in things:
-        thing()
-    taken: list[list[float]] = [[] for _ in things]
+    for run in runs:
+        run()
+    seconds: list[list[float]] = [[] for _ in runs]
     begin = time.perf_counter()
-    while len(taken[0]) < repeats or time.perf_counter() - begin < least_s:
-        for thing, times in zip(things, taken, strict=True):
+    while len(seconds[0]) < repeats or time.perf_counter() - begin < least_s:
+        for run, times in zip(runs, seconds, strict=True):
             start = time.perf_counter()
-            thing()
+            run()
             times.append(time.perf_counter() - start)
-    return [statistics.median(times) for times in taken]
+    return [statistics.median(times) for times in seconds]

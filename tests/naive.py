@@ -90,12 +90,12 @@ def level_positions(count, size, level, kernel, stride, before, dilation):
     numbers). On the level that point is c · level / size; which output has its centre there?
     """
     half = dilation * (kernel - 1) / 2
-    found = []
+    result = []
     for i in range(count):
         point = i * stride - before + half + 0.5
         on_level = point * level / size - 0.5
-        found.append((on_level + before - half) / stride)
-    return found
+        result.append((on_level + before - half) / stride)
+    return result
 
 
 def si_convolve(x, weight, bias, scales, stride, padding, dilation, groups, antialias):
@@ -105,7 +105,7 @@ def si_convolve(x, weight, bias, scales, stride, padding, dilation, groups, anti
     (top, bottom), (left, right) = padding
     rows = (height + top + bottom - dilation[0] * (kh - 1) - 1) // stride[0] + 1
     columns = (width + left + right - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-    answers = []
+    outputs = []
     for scale in scales:
         h, w = level_size(height, scale), level_size(width, scale)
         level = np.stack([resize(channel, h, w, antialias) for channel in x])
@@ -114,6 +114,6 @@ def si_convolve(x, weight, bias, scales, stride, padding, dilation, groups, anti
             level_positions(rows, height, h, kh, stride[0], top, dilation[0]),
             level_positions(columns, width, w, kw, stride[1], left, dilation[1]),
         )
-        answers.append(np.stack([read_map(channel, *at, 1.0, 1.0) for channel in y]))
-    stacked = np.stack(answers)
+        outputs.append(np.stack([read_map(channel, *at, 1.0, 1.0) for channel in y]))
+    stacked = np.stack(outputs)
     return stacked.max(axis=0), stacked.argmax(axis=0), stacked

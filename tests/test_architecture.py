@@ -27,7 +27,7 @@ ORDER = [
     {"experiments"},
     {"cli"},
 ]
-RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+RANK = {package: rank for rank, rooms in enumerate(ORDER) for package in rooms}
 
 
 def imports(path):
@@ -39,16 +39,16 @@ def imports(path):
 
 def test_nothing_knows_of_what_comes_after_it(pytestconfig):
     source = pytestconfig.rootpath / "src" / "nearfar"
-    seen = 0
+    count = 0
     for path in sorted(source.rglob("*.py")):
         if path == source / "__init__.py":
             continue
-        room = path.relative_to(source).parts[0].removesuffix(".py")
+        package = path.relative_to(source).parts[0].removesuffix(".py")
         for other in imports(path):
-            seen += 1
-            fine = other == room or RANK[other] < RANK[room]
+            count += 1
+            fine = other == package or RANK[other] < RANK[package]
             assert fine, f"{path.relative_to(source)} imports nearfar.{other}"
-    assert seen > 50
+    assert count > 50
 
 
 def test_maps_are_rescaled_in_one_place_and_warped_in_one(pytestconfig):

@@ -27,8 +27,8 @@ def test_expand_is_the_naive_resize(height, width, scales, antialias):
         with pytest.raises(InputError, match="has no sample left; leave that scale out"):
             expand(x, scales, antialias=antialias)
         return
-    found = expand(x, scales, antialias=antialias)
-    for level, scale in zip(found.levels, scales, strict=True):
+    actual = expand(x, scales, antialias=antialias)
+    for level, scale in zip(actual.levels, scales, strict=True):
         h, w = naive.level_size(height, scale), naive.level_size(width, scale)
         expected = [[naive.resize(c.numpy(), h, w, antialias) for c in image] for image in x]
         torch.testing.assert_close(level, torch.tensor(np.array(expected)))
@@ -51,8 +51,8 @@ def test_resample_reads_between_any_two_grids(source, target, antialias):
     at = [(b.position(i) - a.start) / a.step for i in range(b.size)]
     width = max(1.0, b.step / a.step) if antialias else 1.0
     expected = naive.read_map(x.numpy(), at, at, width, width)
-    found = resample(x, (a, a), (b, b), antialias=antialias)
-    torch.testing.assert_close(found, torch.tensor(expected))
+    actual = resample(x, (a, a), (b, b), antialias=antialias)
+    torch.testing.assert_close(actual, torch.tensor(expected))
 
 
 @pytest.mark.parametrize("antialias", [False, True])
@@ -69,27 +69,27 @@ def test_bicubic_is_torch_s_antialiased_bicubic():
     x = torch.randn(1, 1, 9, 9, dtype=torch.float64)
     source = (Axis.tiling(9, 9)._replace(tiles=False),) * 2
     target = (Axis.tiling(4, 9),) * 2
-    found = resample(x, source, target, antialias=True, kernel="bicubic")
+    actual = resample(x, source, target, antialias=True, kernel="bicubic")
     expected = nn.functional.interpolate(x, (4, 4), mode="bicubic", antialias=True)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_outside_zeros_lays_an_image_on_an_empty_canvas():
     image = torch.ones(1, 2, 2)
     inner = Axis(2, 1.5, 1.0, tiles=False)
     canvas = Axis.tiling(4, 4)
-    shown = resample(image, (inner, inner), (canvas, canvas), outside="zeros")
+    canvas_map = resample(image, (inner, inner), (canvas, canvas), outside="zeros")
     expected = torch.zeros(1, 4, 4)
     expected[:, 1:3, 1:3] = 1
-    torch.testing.assert_close(shown, expected)
+    torch.testing.assert_close(canvas_map, expected)
 
 
 def test_enlarged_content_keeps_its_brightness_inside():
     image = torch.ones(1, 8, 8)
     inner = Axis(8, 2 + 0.75, 1.5, tiles=False)
-    shown = resample(image, (inner, inner), base_grid(16, 16), antialias=True, outside="zeros")
-    torch.testing.assert_close(shown[:, 4:12, 4:12], torch.ones(1, 8, 8))
-    assert shown[:, 0].abs().max() == 0
+    canvas_map = resample(image, (inner, inner), base_grid(16, 16), antialias=True, outside="zeros")
+    torch.testing.assert_close(canvas_map[:, 4:12, 4:12], torch.ones(1, 8, 8))
+    assert canvas_map[:, 0].abs().max() == 0
 
 
 def test_resample_refuses_a_grid_of_another_size():
@@ -100,10 +100,10 @@ def test_resample_refuses_a_grid_of_another_size():
 def test_map_shares_one_function_and_places_its_outputs():
     layer = nn.Conv2d(3, 2, 3, stride=2, padding=1)
     p = expand(torch.randn(1, 3, 9, 8), (0.5, 1))
-    found = pyramid.map(layer, p, window=Window.of(layer))
-    for level, image in zip(found.levels, p.levels, strict=True):
+    actual = pyramid.map(layer, p, window=Window.of(layer))
+    for level, image in zip(actual.levels, p.levels, strict=True):
         torch.testing.assert_close(level, layer(image))
-    assert found.base == (Axis(5, 0.5, 2.0, False), Axis(4, 0.5, 2.0, False))
+    assert actual.base == (Axis(5, 0.5, 2.0, False), Axis(4, 0.5, 2.0, False))
 
 
 def test_map_keeps_the_grids_under_a_pointwise_function():
@@ -157,10 +157,10 @@ def test_not_a_number_is_not_lost_in_a_maximum():
 
 def test_answers_without_place_collapse_as_they_are():
     net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    answers = pyramid.map(net, expand(torch.randn(2, 3, 8, 8), (0.5, 1)))
-    assert (answers.base, answers.grids) == (None, (None, None))
-    torch.testing.assert_close(collapse(answers, "mean"), torch.stack(answers.levels).mean(0))
-    assert collapse(answers, "concat").shape == (2, 6)
+    logits = pyramid.map(net, expand(torch.randn(2, 3, 8, 8), (0.5, 1)))
+    assert (logits.base, logits.grids) == (None, (None, None))
+    torch.testing.assert_close(collapse(logits, "mean"), torch.stack(logits.levels).mean(0))
+    assert collapse(logits, "concat").shape == (2, 6)
 
 
 @pytest.mark.parametrize("antialias", [False, True])
@@ -179,21 +179,23 @@ def test_channels_last_stays_and_changes_nothing():
     x = torch.randn(2, 8, 9, 7)
     last = x.contiguous(memory_format=torch.channels_last)
     grid = (Axis(5, 1.0, 1.5, False), Axis(4, 1.0, 1.5, False))
-    for found, expected in (
+    for actual, expected in (
         (collapse(expand(last, (0.5, 1, 2))), collapse(expand(x, (0.5, 1, 2)))),
         (resample(last, base_grid(9, 7), grid), resample(x, base_grid(9, 7), grid)),
     ):
-        assert found.is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(found, expected)
+        assert actual.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtypes_are_kept(dtype):
     x = torch.randn(1, 2, 8, 8).to(dtype)
-    found = collapse(expand(x, (0.5, 1, 2)))
-    assert found.dtype == dtype
+    actual = collapse(expand(x, (0.5, 1, 2)))
+    assert actual.dtype == dtype
     expected = collapse(expand(x.double(), (0.5, 1, 2)))
-    torch.testing.assert_close(found.double(), expected, atol=4 * torch.finfo(dtype).eps, rtol=0.02)
+    torch.testing.assert_close(
+        actual.double(), expected, atol=4 * torch.finfo(dtype).eps, rtol=0.02
+    )
 
 
 def test_autocast():
@@ -239,9 +241,9 @@ def test_refusals_of_pyramid():
         Pyramid((), (), (), None)
     with pytest.raises(InputError, match="same number of dimensions"):
         Pyramid((torch.zeros(1, 1), torch.zeros(1, 1, 1)), (1.0, 1.0), (None, None), None)
-    answers = Pyramid((torch.zeros(1, 2),), (1.0,), (None,), None)
+    logits = Pyramid((torch.zeros(1, 2),), (1.0,), (None,), None)
     with pytest.raises(InputError, match="no place in the image"):
-        pyramid.map(lambda y: y[..., None], answers)
+        pyramid.map(lambda y: y[..., None], logits)
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ def test_a_batch_is_rescaled_as_its_maps_one_by_one(kernel, outside, antialias, 
     options = {"antialias": antialias, "kernel": kernel, "outside": outside}
     moved = rescale_each(x, torch.tensor(FACTORS), tuple(size), **options)
     targets = tuple(Axis.tiling(n, n) for n in size)
-    for one, factor, found in zip(x, torch.tensor(FACTORS).tolist(), moved, strict=True):
+    for one, factor, actual in zip(x, torch.tensor(FACTORS).tolist(), moved, strict=True):
         placed = tuple(
             about_the_middle(n, factor, m) for n, m in zip((height, width), size, strict=True)
         )
         expected = resample(one, placed, targets, **options)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -39,16 +39,16 @@ def test_other_types_and_layouts(dtype):
     x = torch.rand(len(FACTORS), 2, 30, 21)
     exact = rescale_each(x.double(), torch.tensor(FACTORS))
     laid = x.to(dtype).contiguous(memory_format=torch.channels_last)
-    found = rescale_each(laid, torch.tensor(FACTORS))
-    assert found.dtype == dtype
-    assert found.is_contiguous(memory_format=torch.channels_last)
+    actual = rescale_each(laid, torch.tensor(FACTORS))
+    assert actual.dtype == dtype
+    assert actual.is_contiguous(memory_format=torch.channels_last)
     near = 1e-5 if dtype == torch.float32 else 1e-2
-    torch.testing.assert_close(found.double(), exact, rtol=0, atol=near)
+    torch.testing.assert_close(actual.double(), exact, rtol=0, atol=near)
 
 
 def test_matrices_are_those_of_single_axes():
-    found = reading_matrices(9, torch.tensor(FACTORS, dtype=torch.float64), 14, True)
-    for factor, matrix in zip(FACTORS, found, strict=True):
+    actual = reading_matrices(9, torch.tensor(FACTORS, dtype=torch.float64), 14, True)
+    for factor, matrix in zip(FACTORS, actual, strict=True):
         expected = reading_matrix(
             about_the_middle(9, factor, 14), Axis.tiling(14, 14), True, "bicubic", "zeros"
         )
@@ -72,10 +72,10 @@ def test_no_map_and_no_change():
 def test_a_protocol_shows_each_image_at_its_own_scale(shape, kernel):
     protocol = ScaleProtocol(canvas=24, content=15, interpolation=kernel)
     images = torch.randint(256, (len(FACTORS), 3, *shape), dtype=torch.uint8)
-    shown = protocol.render_each(images, torch.tensor(FACTORS))
-    for image, scale, found in zip(images, FACTORS, shown, strict=True):
+    rendered = protocol.render_each(images, torch.tensor(FACTORS))
+    for image, scale, actual in zip(images, FACTORS, rendered, strict=True):
         expected = protocol.render(image[None], scale)[0]
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ def test_the_six_scales_of_the_paper():
 
 
 def test_geometric_spacing_has_equal_ratios():
-    found = scales(0.5, 2.0, 5, spacing="geometric")
-    ratios = [b / a for a, b in itertools.pairwise(found)]
+    actual = scales(0.5, 2.0, 5, spacing="geometric")
+    ratios = [b / a for a, b in itertools.pairwise(actual)]
     assert ratios == pytest.approx([2**0.5] * 4)
-    assert (found[0], found[2], found[-1]) == (0.5, 1.0, 2.0)
+    assert (actual[0], actual[2], actual[-1]) == (0.5, 1.0, 2.0)
 
 
 def test_a_single_scale():
@@ -47,7 +47,7 @@ def test_names_and_sequences():
 
 
 @pytest.mark.parametrize(
-    ("given_", "message"),
+    ("scale_set", "message"),
     [
         ("octaves", "no scale set is named 'octaves'; the named sets are octave, six, down"),
         ((), "scales is empty"),
@@ -56,9 +56,9 @@ def test_names_and_sequences():
         (("a",), "must be a sequence of positive numbers"),
     ],
 )
-def test_refusals_of_as_scales(given_, message):
+def test_refusals_of_as_scales(scale_set, message):
     with pytest.raises(InputError, match=message):
-        as_scales(given_)
+        as_scales(scale_set)
 
 
 @given(st.integers(1, 100), st.integers(1, 100))

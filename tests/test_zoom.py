@@ -20,8 +20,8 @@ def test_a_level_is_the_middle_seen_at_its_scale():
     ramp = (rows + 100 * columns).expand(1, 1, 20, 30)
     for scale in (1.0, 1.5, 2.0, 3.3):
         (level,) = zoom(ramp, (scale,), 8).levels
-        places = (torch.arange(8, dtype=torch.float64) + 0.5 - 4) / scale
-        y, x = 10 - 0.5 + places, 15 - 0.5 + places
+        positions = (torch.arange(8, dtype=torch.float64) + 0.5 - 4) / scale
+        y, x = 10 - 0.5 + positions, 15 - 0.5 + positions
         torch.testing.assert_close(level[0, 0], y[:, None] + 100 * x, atol=1e-9, rtol=0)
 
 
@@ -40,9 +40,9 @@ def test_levels_know_where_they_lie():
     """Collapsed at the base grid, a zoomed level is a blurred image again, in its place."""
     x = torch.zeros(1, 1, 24, 24)
     x[..., 10:14, 12:16] = 1
-    seen = zoom(x, (2.0,), 24)
-    back = collapse(seen, "mean")
-    inside = resample(seen.levels[0], seen.grids[0], seen.base)
+    windows = zoom(x, (2.0,), 24)
+    back = collapse(windows, "mean")
+    inside = resample(windows.levels[0], windows.grids[0], windows.base)
     torch.testing.assert_close(back, inside)
     torch.testing.assert_close(back[..., 8:16, 10:18], x[..., 8:16, 10:18], atol=0.15, rtol=0)
 

@@ -86,12 +86,12 @@ def si_conv2d(
         stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``; they act alike at
             every scale.
         scales: at which scales the filter meets the input. At scale 2 the input is enlarged, so
-            the filter answers to patterns half as large.
+            the filter responds to patterns half as large.
         antialias: average where a level is made smaller.
         reduce: over the scales: ``max`` as in the paper, ``mean`` or ``logsumexp``.
         padding_mode: ``zeros``, ``reflect``, ``replicate`` or ``circular``, at every scale.
         return_winner: also return the index into ``scales`` that won at each output (``uint8``).
-            Of equal answers one wins: the first, if the scales ascend.
+            Of equal outputs one wins: the first, if the scales ascend.
 
     Returns:
         ``[B, C_out, H', W']``, and with ``return_winner`` the winners, of the same shape.
@@ -162,7 +162,7 @@ def pyramid_conv2d(
     antialias: bool = True,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    """Multi-scale features: the answers of one small set of filters at every scale, side by side.
+    """Multi-scale features: the outputs of one small set of filters at every scale, concatenated.
 
     .. math:: y = \\mathrm{concat}_i\\, T_i^{-1}\\bigl(W * T_i(x) + b\\bigr)
 
@@ -171,7 +171,7 @@ def pyramid_conv2d(
         weight: ``[C, C_in / groups, k_h, k_w]``, shared by all S scales.
         bias: ``[C]``.
         stride, padding, dilation, groups, padding_mode, antialias: as in :func:`si_conv2d`.
-        scales: the scales seen, in the order of the output's channel blocks.
+        scales: in the order of the output's channel blocks.
 
     Returns:
         ``[B, S · C, H', W']``, level-major.
@@ -215,7 +215,7 @@ def scale_conv2d(
     antialias: bool = True,
     padding_mode: str = "zeros",
 ) -> Pyramid:
-    """Filters that extend over K neighbouring levels and slide over scale as they do over place.
+    """Filters that extend over K neighbouring levels and slide over scale as they do over position.
 
     .. math:: y_s = \\sum_{k=0}^{K-1} W_k * \\mathrm{resample}(x_{s+k} \\to s) + b
 
@@ -233,7 +233,7 @@ def scale_conv2d(
         Pyramid of L or L − K + 1 levels.
 
     Raises:
-        InputError: ``x`` is no pyramid with places, it has fewer than K levels under ``valid``, or
+        InputError: ``x`` is no pyramid of maps, it has fewer than K levels under ``valid``, or
             the kernel is larger than some level.
 
     Source: "Convolution over a scale pyramid", §3 step 2, Fig. 5–7.

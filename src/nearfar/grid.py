@@ -141,8 +141,8 @@ class Window:
     def output_size(self, size: int, axis: int) -> int:
         """Samples that come out where ``size`` go in, along ``axis`` 0 or 1; 0 if it does not fit."""
         before, after = self.padding[axis]
-        room = size + before + after - self.dilation[axis] * (self.kernel[axis] - 1) - 1
-        return room // self.stride[axis] + 1 if room >= 0 else 0
+        spare = size + before + after - self.dilation[axis] * (self.kernel[axis] - 1) - 1
+        return spare // self.stride[axis] + 1 if spare >= 0 else 0
 
     def apply(self, grid: Grid) -> Grid:
         """The grid on which the layer's outputs lie: each at its receptive field's centre."""
@@ -151,12 +151,12 @@ class Window:
     def _along(self, axis: Axis, a: int) -> Axis:
         before, after = self.padding[a]
         centre = self.dilation[a] * (self.kernel[a] - 1) / 2 - before
-        keeps = self.stride[a] == 1 and before == after and centre == 0
+        still_tiles = self.stride[a] == 1 and before == after and centre == 0
         return Axis(
             self.output_size(axis.size, a),
             axis.start + axis.step * centre,
             axis.step * self.stride[a],
-            axis.tiles and keeps,
+            axis.tiles and still_tiles,
         )
 
 

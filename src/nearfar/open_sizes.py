@@ -1,6 +1,6 @@
 """Sizes that are left open while a network is exported.
 
-``torch.export`` follows a network with the letters h and w in the place of numbers. Asking whether h is
+``torch.export`` follows a network with the letters h and w instead of numbers. Asking whether h is
 24 would make it a network for maps of 24 rows, so nothing here asks what is not known for every size.
 """
 

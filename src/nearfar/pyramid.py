@@ -48,10 +48,10 @@ class Pyramid:
 
     Attributes:
         levels: one tensor a level, ``[B, C, H_i, W_i]`` (or ``[C, H_i, W_i]``), or ``[B, K]`` once
-            a whole network has answered and no place is left.
+            a whole network has been applied and no position is left.
         scales: the scale of each level relative to the base: 0.5 is the image at half size.
-        grids: where each level's samples lie, in base pixels; ``None`` for levels without place.
-        base: the grid that :func:`collapse` returns to; ``None`` for levels without place.
+        grids: where each level's samples lie, in base pixels; ``None`` for levels without position.
+        base: the grid that :func:`collapse` returns to; ``None`` for levels without position.
 
     Raises:
         InputError: no level, or the fields' lengths or the levels' ranks differ.
@@ -185,8 +185,8 @@ def map(
             larger computations, and batch norm sees all scales at once, as its running statistics do.
 
     Returns:
-        The answers. Where ``f`` returns tensors of rank 2 (``[B, K]``: a network's logits), the
-        result has no place left and collapses without resizing.
+        The outputs. Where ``f`` returns tensors of rank 2 (``[B, K]``: a network's logits), the
+        result has no position left and collapses without resizing.
     """
     if as_one_batch:
         together = f(torch.cat(pyramid.levels))
@@ -235,7 +235,7 @@ def collapse(
         return_winner: with ``max`` only: also return which level won at every element.
 
     Returns:
-        ``[B, C, H, W]`` on the base grid (``[B, K]`` for levels without place), and with
+        ``[B, C, H, W]`` on the base grid (``[B, K]`` for levels without position), and with
         ``return_winner`` a ``uint8`` tensor of the same shape holding the winning level's index.
         Ties go to the level that comes first, and so does the whole gradient there; NaN wins
         over every number, so that it is not lost.
@@ -292,7 +292,7 @@ def check_map(x: Tensor, name: str) -> None:
 
 
 def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The largest value at each place, and the level that holds it; of equal ones the first.
+    """The largest value at each position, and the level it comes from; of equal ones the first.
 
     Args:
         levels: of one shape; not a number counts as largest.
@@ -311,7 +311,7 @@ def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class _Maximum(torch.autograd.Function):
-    """The running maximum over levels, and the level that holds it.
+    """The running maximum over levels, and the level it comes from.
 
     For the backward pass it stores one byte an element, the winner, where differentiating through a
     chain of ``torch.maximum`` would store every level, and would split the gradient of a tie.

@@ -60,11 +60,11 @@ def scales(
     return tuple(round(float(v), 12) for v in values)
 
 
-def as_scales(given: ScaleSet) -> tuple[float, ...]:
+def as_scales(scale_set: ScaleSet) -> tuple[float, ...]:
     """Checks a set of scales, or looks a named one up in :data:`SCALE_SETS`.
 
     Args:
-        given: a name, or positive finite numbers (``float`` or ``Fraction``), in any order.
+        scale_set: a name, or positive finite numbers (``float`` or ``Fraction``), in any order.
 
     Returns:
         The scales as floats, in the order given.
@@ -72,18 +72,18 @@ def as_scales(given: ScaleSet) -> tuple[float, ...]:
     Raises:
         InputError: unknown name, empty set, or a scale that is not positive and finite.
     """
-    if isinstance(given, str):
-        if given not in SCALE_SETS:
+    if isinstance(scale_set, str):
+        if scale_set not in SCALE_SETS:
             raise InputError(
-                f"no scale set is named {given!r}; the named sets are "
+                f"no scale set is named {scale_set!r}; the named sets are "
                 f"{', '.join(SCALE_SETS)}; or give the scales themselves, such as (0.5, 1, 2)"
             )
-        return SCALE_SETS[given]
+        return SCALE_SETS[scale_set]
     try:
-        values = tuple(float(s) for s in given)
+        values = tuple(float(s) for s in scale_set)
     except (TypeError, ValueError) as cause:
         raise InputError(
-            f"scales must be a sequence of positive numbers such as (0.5, 1, 2), got {given!r}"
+            f"scales must be a sequence of positive numbers such as (0.5, 1, 2), got {scale_set!r}"
         ) from cause
     if not values:
         raise InputError("scales is empty; give at least one positive number, such as (1,)")

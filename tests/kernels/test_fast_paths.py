@@ -191,11 +191,11 @@ def test_threads_share_what_is_kept(engine):
     inputs = [torch.randn(2, 3, 9 + i, 12) for i in range(6)]
     with reference_only():
         expected = [si_conv2d(x, weight, padding=1) for x in inputs]
-    found = {}
+    actual = {}
 
     def work(me):
         with torch.no_grad():
-            found[me] = [si_conv2d(x, weight, padding=1) for x in inputs * 5]
+            actual[me] = [si_conv2d(x, weight, padding=1) for x in inputs * 5]
 
     with forced(engine, "taps"):
         threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
@@ -203,10 +203,10 @@ def test_threads_share_what_is_kept(engine):
             thread.start()
         for thread in threads:
             thread.join()
-    for mine in found.values():
-        for y, right in zip(mine, expected * 5, strict=True):
+    for outputs in actual.values():
+        for y, right in zip(outputs, expected * 5, strict=True):
             torch.testing.assert_close(y, right, rtol=1e-4, atol=1e-4)
-    assert len(found) == 4
+    assert len(actual) == 4
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -218,13 +218,13 @@ def test_threads_do_not_show(threads):
         expected = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
     torch.set_num_threads(threads)
     try:
-        found = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
+        actual = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
         with torch.inference_mode():
             torch.testing.assert_close(layer(x), layer(x.detach()[:, :, :, :]))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -235,18 +235,18 @@ def test_not_a_number_is_not_lost():
     assert y[0, :, 4, 4].isnan().all()
 
 
-@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
-def test_only_the_gradients_that_are_wanted(wanted):
-    x = torch.randn(2, 2, 6, 6).requires_grad_(wanted[0])
-    weight = torch.randn(2, 2, 3, 3).requires_grad_(wanted[1])
+@pytest.mark.parametrize("needed", [(True, False), (False, True)])
+def test_only_the_gradients_that_are_needed(needed):
+    x = torch.randn(2, 2, 6, 6).requires_grad_(needed[0])
+    weight = torch.randn(2, 2, 3, 3).requires_grad_(needed[1])
     y = si_conv2d(x, weight, padding=1)
     y.sum().backward()
     with reference_only():
         (expected,) = torch.autograd.grad(
-            si_conv2d(x, weight, padding=1).sum(), [x if wanted[0] else weight]
+            si_conv2d(x, weight, padding=1).sum(), [x if needed[0] else weight]
         )
-    torch.testing.assert_close((x if wanted[0] else weight).grad, expected, rtol=1e-4, atol=1e-4)
-    assert (x.grad is None, weight.grad is None) == (not wanted[0], not wanted[1])
+    torch.testing.assert_close((x if needed[0] else weight).grad, expected, rtol=1e-4, atol=1e-4)
+    assert (x.grad is None, weight.grad is None) == (not needed[0], not needed[1])
 
 
 def test_backward_twice_through_one_graph():
@@ -262,16 +262,16 @@ def test_portions_do_not_show(monkeypatch):
 
     x = torch.randn(7, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     layer = SIConv2d(3, 4, 3, padding=1, dtype=torch.float64)
-    found = []
+    actual = []
     for portion in (1, 4 * 64 * 3, 1 << 20):
         monkeypatch.setattr(module, "_PORTION", portion)
         for engine in ENGINES:
             for way in ("level", "taps"):
                 with forced(engine, way, portion):
                     y = layer(x)
-                    found.append((y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])))
-    for other in found[1:]:
-        for a, b in zip(found[0], other, strict=True):
+                    actual.append((y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])))
+    for other in actual[1:]:
+        for a, b in zip(actual[0], other, strict=True):
             torch.testing.assert_close(a, b)
 
 
@@ -385,6 +385,6 @@ def test_compile_sees_one_graph(kind):
         compiled = torch.compile(layer, fullgraph=True)
         y, right = compiled(x), layer(x)
         torch.testing.assert_close(y, right, rtol=1e-4, atol=1e-5)
-        (found,) = torch.autograd.grad(y.square().sum(), x)
+        (actual,) = torch.autograd.grad(y.square().sum(), x)
     (expected,) = torch.autograd.grad(right.square().sum(), x)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)

@@ -90,7 +90,7 @@ def maps_for(rows, columns, channels, dtype):
     return torch.randn(shape, dtype=dtype)
 
 
-def places(rows, columns, channels, fill):
+def view_into_larger(rows, columns, channels, fill):
     """A view into a larger tensor: its rows and channels are slices, what lies around must stay."""
     whole = fill(2, rows.outputs + 3, columns.outputs, channels + 4)
     return whole, whole[:, 2 : rows.outputs + 2, :, 3 : channels + 3]
@@ -99,10 +99,12 @@ def places(rows, columns, channels, fill):
 def combined(by, maps, rows, columns, channels, rank, ranked, dtype):
     """``best`` and ``won``, whole and as views; at rank 0 ``best`` holds garbage before."""
     torch.manual_seed(1)
-    best, part = places(rows, columns, channels, lambda *size: torch.randn(size).to(dtype))
+    best, part = view_into_larger(
+        rows, columns, channels, lambda *size: torch.randn(size).to(dtype)
+    )
     if rank == 0:
         part.fill_(torch.nan)
-    won, owner = places(rows, columns, channels, lambda *size: torch.zeros(size).byte())
+    won, owner = view_into_larger(rows, columns, channels, lambda *size: torch.zeros(size).byte())
     if rank > 0:
         owner.copy_(torch.randint(rank, owner.shape))
     by.combine(maps, rows, columns, part, owner if ranked else None, rank, Workspace())
@@ -123,9 +125,9 @@ def combined(by, maps, rows, columns, channels, rank, ranked, dtype):
 def check_combine(engine, name, dtype, rank, ranked):
     rows, columns, channels = taps_of(name)
     maps = maps_for(rows, columns, channels, dtype)
-    given = (maps, rows, columns, channels, rank, ranked, dtype)
-    best, won = combined(engine, *given)
-    expected, expected_won = combined(dense, *given)
+    arguments = (maps, rows, columns, channels, rank, ranked, dtype)
+    best, won = combined(engine, *arguments)
+    expected, expected_won = combined(dense, *arguments)
     torch.testing.assert_close(best, expected, **TOLERANCE[dtype])
     assert torch.equal(won, expected_won)
     assert not ranked or len(won.unique()) > 1
@@ -136,9 +138,9 @@ def check_combine(engine, name, dtype, rank, ranked):
 def check_combine_of_short_floats(engine, dtype, rank):
     rows, columns, channels = taps_of("1x1")
     maps = maps_for(rows, columns, channels, dtype)
-    given = (maps, rows, columns, channels, rank, True, dtype)
-    best, won = combined(engine, *given)
-    expected, expected_won = combined(dense, *given)
+    arguments = (maps, rows, columns, channels, rank, True, dtype)
+    best, won = combined(engine, *arguments)
+    expected, expected_won = combined(dense, *arguments)
     assert best.dtype == dtype
     torch.testing.assert_close(best, expected, **TOLERANCE[dtype])
     assert (won == expected_won).float().mean() > 0.98
@@ -160,8 +162,8 @@ def check_nan_wins_where_it_is_read_and_nowhere_else(engine, rank):
     clean = maps_for(rows, columns, channels, torch.float64)
     broken = torch.zeros_like(clean, dtype=torch.bool)
     broken[0, 2, 0, 3, 1, 4] = broken[2, 0, 1, 0, 2, 1] = True
-    given = (rows, columns, channels, rank, True, torch.float64)
-    best, won = combined(engine, clean.masked_fill(broken, torch.nan), *given)
+    arguments = (rows, columns, channels, rank, True, torch.float64)
+    best, won = combined(engine, clean.masked_fill(broken, torch.nan), *arguments)
 
     # Which outputs of which scale read a broken place: the same sum, of ones.
     reads = [
@@ -169,7 +171,7 @@ def check_nan_wins_where_it_is_read_and_nowhere_else(engine, rank):
         for taps in (rows, columns)
     ]
     hit = torch.einsum("sojm,spkn,jmbnkc->sbopc", *reads, broken.double()) > 0
-    expected, expected_won = combined(dense, clean.masked_fill(broken, 0.0), *given)
+    expected, expected_won = combined(dense, clean.masked_fill(broken, 0.0), *arguments)
     inner = (slice(None), slice(2, rows.outputs + 2), slice(None), slice(3, channels + 3))
     expected[inner] = expected[inner].masked_fill(hit.any(dim=0), torch.nan)
     for s in range(rows.scales):  # the last to be NaN has it
@@ -193,16 +195,18 @@ def check_spread_of_short_floats(engine, dtype):
 
 def compare_spread(engine, name, dtype, rank):
     rows, columns, channels = taps_of(name)
-    _, g = places(rows, columns, channels, lambda *size: torch.randn(size).to(dtype))
+    _, g = view_into_larger(rows, columns, channels, lambda *size: torch.randn(size).to(dtype))
     # Some are won by scales before these, and some by scales after.
     last = rank + rows.scales + 1
-    _, won = places(rows, columns, channels, lambda *size: torch.randint(last, size).byte())
-    found = []
+    _, won = view_into_larger(
+        rows, columns, channels, lambda *size: torch.randint(last, size).byte()
+    )
+    actual = []
     for by in (engine, dense):
         maps = torch.full_like(maps_for(rows, columns, channels, dtype), torch.nan)
         by.spread(g, won, rows, columns, rank, maps, Workspace())
-        found.append(maps)
-    torch.testing.assert_close(*found, **TOLERANCE[dtype])
+        actual.append(maps)
+    torch.testing.assert_close(*actual, **TOLERANCE[dtype])
 
 
 def check_spread_keeps_out_what_others_won(engine):
@@ -217,21 +221,21 @@ def check_spread_keeps_out_what_others_won(engine):
 @pytest.mark.parametrize("scale", [0.5, 1.5])
 def check_one_level_through_permuted_maps(engine, scale):
     size, window = (7, 6), Window.make(3, 2, 1)
-    seen, target = window.apply(level_grid(*size, scale)), window.apply(base_grid(*size))
-    rows, columns = (restoring_taps(seen[a], target[a]) for a in (0, 1))
-    answer = torch.randn(2, 5, rows.samples, columns.samples)
-    maps = answer.contiguous(memory_format=torch.channels_last).permute(2, 0, 3, 1)
-    given = (maps[None, :, :, :, None], rows, columns, 5, 1, True, torch.float32)
-    for a, b in zip(combined(engine, *given), combined(dense, *given), strict=True):
+    level_outputs, target = window.apply(level_grid(*size, scale)), window.apply(base_grid(*size))
+    rows, columns = (restoring_taps(level_outputs[a], target[a]) for a in (0, 1))
+    output = torch.randn(2, 5, rows.samples, columns.samples)
+    maps = output.contiguous(memory_format=torch.channels_last).permute(2, 0, 3, 1)
+    arguments = (maps[None, :, :, :, None], rows, columns, 5, 1, True, torch.float32)
+    for a, b in zip(combined(engine, *arguments), combined(dense, *arguments), strict=True):
         torch.testing.assert_close(a, b)
     g = torch.randn(2, rows.outputs, columns.outputs, 5)
     won = torch.randint(3, g.shape).byte()
-    found = []
+    actual = []
     for by in (engine, dense):
         back = torch.full((2, rows.samples, columns.samples, 5), torch.nan)
         by.spread(g, won, rows, columns, 1, back.transpose(0, 1)[None, :, :, :, None], Workspace())
-        found.append(back)
-    torch.testing.assert_close(*found, **TOLERANCE[torch.float32])
+        actual.append(back)
+    torch.testing.assert_close(*actual, **TOLERANCE[torch.float32])
 
 
 def check_lists_are_kept(engine):
@@ -269,12 +273,12 @@ def check_the_layer(only):
         g = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
         return y, winner, *torch.autograd.grad((y * g).sum(), [x, weight])
 
-    found = run()
+    actual = run()
     with torch.no_grad():
-        assert torch.equal(si_conv2d(x, weight, None, padding=1, scales=scales), found[0])
+        assert torch.equal(si_conv2d(x, weight, None, padding=1, scales=scales), actual[0])
     with reference_only():
         expected = run()
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
@@ -286,8 +290,8 @@ def check_the_pyramid_layer(only):
         y = pyramid_conv2d(x, weight, padding=1, scales=(0.5, 1.0, 2.0))
         return y, *torch.autograd.grad(y.square().sum(), [x, weight])
 
-    found = run()
+    actual = run()
     with reference_only():
         expected = run()
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)

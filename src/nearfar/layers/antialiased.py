@@ -111,7 +111,7 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
 
 def _pooled(n: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
     """How many samples a pool gives along an axis of n."""
-    room = n + 2 * padding - dilation * (kernel - 1) - 1
-    count = (room + (stride - 1 if ceil else 0)) // stride + 1
+    spare = n + 2 * padding - dilation * (kernel - 1) - 1
+    count = (spare + (stride - 1 if ceil else 0)) // stride + 1
     # With ceil_mode, windows that begin beyond the map are left out.
     return count - 1 if ceil and (count - 1) * stride >= n + padding else count

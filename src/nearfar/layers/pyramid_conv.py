@@ -1,4 +1,4 @@
-"""PyramidConv2d: a few filters at several scales, their answers side by side."""
+"""PyramidConv2d: a few filters at several scales, their outputs concatenated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PyramidConv2d(ScaleLayer, nn.Conv2d):
 
     .. math:: y = \\mathrm{concat}_i\\, T_i^{-1}\\bigl(W * T_i(x) + b\\bigr), \\quad i = 0 … S - 1
 
-    ``out_channels / S`` filters meet the input at scales 1, 1/2, 1/4 … and their answers fill the
+    ``out_channels / S`` filters meet the input at scales 1, 1/2, 1/4 … and their outputs fill the
     output's channels, level-major: the scale axis sits in the channels.
 
     Args:

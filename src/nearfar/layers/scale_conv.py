@@ -20,7 +20,7 @@ __all__ = ["ScaleConv2d"]
 
 
 class ScaleConv2d(ScaleLayer, nn.Module):
-    """Pyramid layer, step 2: convolution over place *and* scale. Pyramid in, pyramid out.
+    """Pyramid layer, step 2: convolution over position *and* scale. Pyramid in, pyramid out.
 
     .. math:: y_s = \\sum_{k=0}^{K-1} W_k * \\mathrm{resample}(x_{s+k} \\to s) + b
 

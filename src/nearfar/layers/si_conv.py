@@ -1,4 +1,4 @@
-"""SIConv2d: one filter over several scales of the input, the strongest answer kept."""
+"""SIConv2d: one filter over several scales of the input, and the maximum of its outputs."""
 
 from __future__ import annotations
 

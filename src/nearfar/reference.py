@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -59,7 +60,7 @@ def is_finite(*tensors: Tensor | None) -> bool:
     stop the queue at every layer.
     """
     return all(
-        bool(torch.isfinite(t.sum(dtype=torch.float32 if t.dtype.itemsize < 4 else t.dtype)))
+        math.isfinite(t.sum(dtype=torch.float32 if t.dtype.itemsize < 4 else t.dtype).item())
         for t in tensors
         if t is not None and t.device.type == "cpu"
     )

@@ -220,7 +220,7 @@ def resample(
     )
     if not is_ordinary(x):
         return (rows @ x @ columns.mT).contiguous(memory_format=_memory_format(x))
-    moved: Tensor = _ByMatrices.apply(x, rows, columns, partial(_read, rows=rows, columns=columns))
+    moved = _finite_or(partial(_read, rows=rows, columns=columns), x, rows, columns)
     return moved.contiguous(memory_format=_memory_format(x))
 
 
@@ -268,8 +268,7 @@ def resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
         _shrinking_matrix(int(n), m, exact.dtype, x.device)
         for n, m in zip(x.shape[-2:], size, strict=True)
     )
-    smaller: Tensor = _ByMatrices.apply(exact, rows, columns, partial(_shrink, size=size))
-    return smaller.to(x.dtype)
+    return _finite_or(partial(_shrink, size=size), exact, rows, columns).to(x.dtype)
 
 
 def _shrink(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -283,19 +282,30 @@ def _interpolate(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=antialias)
 
 
-class _ByMatrices(torch.autograd.Function):
+def _finite_or(
+    definition: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor, columns: Tensor
+) -> Tensor:
     """``rows @ x @ columns.mT``; where that is not finite, ``definition(x)``, which is the same.
 
     The matrices are mostly zeros, and ``0 · NaN`` is NaN: through them one NaN would spread over whole rows
     and columns, of values and of gradients.
     """
+    if torch.is_grad_enabled() and x.requires_grad:
+        result: Tensor = _ByMatrices.apply(x, rows, columns, definition)
+        return result
+    y = _by_matrices(x, rows, columns)
+    return y if is_finite(y) else definition(x)
+
+
+class _ByMatrices(torch.autograd.Function):
+    """:func:`_finite_or` with its gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, rows: Tensor, columns: Tensor, definition: Callable[[Tensor], Tensor]
     ) -> Tensor:
         ctx.size, ctx.matrices, ctx.definition = x.shape, (rows, columns), definition
-        return _by_matrices(x, rows, columns) if is_finite(x) else definition(x)
+        return _finite_or(definition, x, rows, columns)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
@@ -311,13 +321,15 @@ class _ByMatrices(torch.autograd.Function):
 
 def _by_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """``[..., H, W]`` → ``[..., H', W']`` by one matrix an axis; keeps the layout."""
-    with torch.autocast(x.device.type, enabled=False):  # which interpolation does not know either
-        if x.dim() == 4 and not x.is_contiguous() and _memory_format(x) == torch.channels_last:
-            return through(x.permute(0, 2, 3, 1), rows, columns).permute(0, 3, 1, 2)
-        height, width = rows.shape[0], columns.shape[0]
-        tall = (x.reshape(-1, x.shape[-1]) @ columns.mT).view(-1, x.shape[-2], width)
-        wide = torch.bmm(rows.expand(tall.shape[0], -1, -1), tall)
-        return wide.view(*x.shape[:-2], height, width)
+    if torch.is_autocast_enabled(x.device.type):  # which interpolation does not know either
+        with torch.autocast(x.device.type, enabled=False):
+            return _by_matrices(x, rows, columns)
+    if x.dim() == 4 and not x.is_contiguous() and _memory_format(x) == torch.channels_last:
+        return through(x.permute(0, 2, 3, 1), rows, columns).permute(0, 3, 1, 2)
+    height, width = rows.shape[0], columns.shape[0]
+    tall = (x.reshape(-1, x.shape[-1]) @ columns.mT).view(-1, x.shape[-2], width)
+    wide = torch.bmm(rows.expand(tall.shape[0], -1, -1), tall)
+    return wide.view(*x.shape[:-2], height, width)
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 from nearfar.errors import InputError
@@ -93,6 +94,7 @@ def as_scales(scale_set: ScaleSet) -> tuple[float, ...]:
     return values
 
 
+@lru_cache(maxsize=1024)
 def as_ratio(scale: float) -> Fraction:
     """A scale as the exact ratio that its decimal digits name: ``0.6`` is 3/5.
 

@@ -66,6 +66,27 @@ def test_a_pyramid_layer_spreads_what_the_composition_does(engine, source, value
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("way", ["level", "taps"])
+@pytest.mark.parametrize("needs_x", [True, False])
+def test_a_gradient_spreads_where_one_of_the_arguments_needs_it(engine, way, needs_x):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 12, 11), torch.randn(8, 3, 3, 3)
+    leaf = (x if needs_x else weight).requires_grad_()
+    g = torch.randn(2, 8, 12, 11)
+    g[1, 5, 0, 0] = torch.nan
+
+    def gradient():
+        return torch.autograd.grad(si_conv2d(x, weight, padding=1), leaf, g)[0]
+
+    with forced(engine, way):
+        actual = gradient()
+    with reference_only():
+        expected = gradient()
+    assert 0 < expected.isnan().sum() < expected.numel()
+    torch.testing.assert_close(actual, expected, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("way", ["level", "taps"])
 def test_one_pixel_reaches_its_neighbourhood_alone(engine, way):
     """At scale ½, the widest: 4 pixels a sample, 3 samples a window, linear interpolation of these."""
     x = torch.randn(1, 32, 28, 28)

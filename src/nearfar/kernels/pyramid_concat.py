@@ -42,11 +42,10 @@ def pyramid_concat(
         plan: how it is computed; every scale by its level.
         engine: what restores maps.
     """
-    if is_finite(x, weight, bias):
-        x_last = x.contiguous(memory_format=torch.channels_last)
-        out: Tensor = _PyramidConcat.apply(x_last, weight.contiguous(), bias, plan, engine)
-        if is_finite(out):
-            return out if is_channels_last(x, weight) else out.contiguous()
+    x_last = x.contiguous(memory_format=torch.channels_last)
+    out: Tensor = _PyramidConcat.apply(x_last, weight.contiguous(), bias, plan, engine)
+    if is_finite(out):
+        return out if is_channels_last(x, weight) else out.contiguous()
     with reference_only():
         return plan.composition(x, weight, bias)
 
@@ -79,9 +78,10 @@ class _PyramidConcat(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
-        if not torch.is_grad_enabled() and is_finite(g):  # it is enabled with create_graph=True
+        if not torch.is_grad_enabled():  # it is enabled with create_graph=True
             gradients = _backward(x, weight, ctx.plan, ctx.engine, g, needed)
-            if is_finite(*gradients):
+            # What is not finite in ``g`` shows in the weight's gradient too, which has fewer elements.
+            if is_finite(gradients[1] if needed[1] else gradients[0]):
                 return *gradients, None, None
         return *ctx.plan.composition.gradients(x, weight, bias, g, needed), None, None
 

@@ -54,7 +54,7 @@ def si_max(
     Returns:
         The outputs, and the numbers of the winning scales.
     """
-    if is_finite(x, weight, bias):
+    if is_finite(x, weight):
         out, rank = _without_check(x, weight, bias, plan, engine, return_winner)
         if is_finite(out):
             winner = plan.composition.numbered(rank, plan.order) if return_winner else None
@@ -106,9 +106,10 @@ class _SIMax(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, rank = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
-        if not torch.is_grad_enabled() and is_finite(g):  # it is enabled with create_graph=True
+        if not torch.is_grad_enabled():  # it is enabled with create_graph=True
             gradients = _backward(x, weight, rank, ctx.plan, ctx.engine, g, needed)
-            if is_finite(*gradients):
+            # What is not finite in ``g`` shows in the weight's gradient too, which has fewer elements.
+            if is_finite(gradients[1] if needed[1] else gradients[0]):
                 return *gradients, None, None
         return *ctx.plan.composition.gradients(x, weight, bias, g, needed), None, None
 

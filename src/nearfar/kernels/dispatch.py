@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -36,7 +37,8 @@ def can_use_fast_path(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
 def engine_for(x: Tensor) -> tuple[ModuleType, Rates]:
     """The engine that combines maps for tensors like this one, and its rates.
 
-    On the CPU, kernels compiled by numba; for 16-bit types, and where numba does not work, plain PyTorch.
+    On the CPU, kernels compiled by numba; for 16-bit types, plain PyTorch, and also, with a warning, where
+    numba cannot be imported.
     On other devices plain PyTorch; the Triton kernels, not measured on a GPU yet, with
     ``NEARFAR_KERNELS=triton``. ``NEARFAR_KERNELS=torch`` means plain PyTorch everywhere.
     """
@@ -62,5 +64,10 @@ def _numba_engine() -> ModuleType | None:
         return None
     try:
         return import_module("nearfar.kernels.numba_engine")
-    except ImportError:
+    except ImportError as cause:
+        warnings.warn(
+            f"the compiled kernels cannot be used ({cause}), so plain PyTorch computes the scale "
+            f"operators, more slowly; reinstall numba, or set NEARFAR_KERNELS=torch",
+            stacklevel=2,
+        )
         return None

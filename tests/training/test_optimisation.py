@@ -11,7 +11,7 @@ from nearfar.data import DataSpec
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, train
-from nearfar.training.classifier import Classifier
+from nearfar.training.lightning_module import ClassifierModule
 from nearfar.training.optimisation import make_optimizer, make_schedules
 
 DATA = DataSpec(train=40, validation=20, test=20)
@@ -72,8 +72,8 @@ def test_plateau_falls_when_the_validation_error_stops_falling(
     def silent(self, batch, batch_idx):
         self.log("validation/loss", torch.tensor(1.0), batch_size=len(batch[1]))
 
-    monkeypatch.setattr(Classifier, "validation_step", silent)
-    monkeypatch.setattr(Classifier, "on_validation_epoch_end", told)
+    monkeypatch.setattr(ClassifierModule, "validation_step", silent)
+    monkeypatch.setattr(ClassifierModule, "on_validation_epoch_end", told)
     found = rates(tmp_path, schedule="plateau", patience=patience, epochs=7)
     assert found == pytest.approx(expected, rel=1e-6)
 
@@ -162,7 +162,7 @@ def test_refusals_of_optimizers():
     with pytest.raises(
         InputError, match="'adamw' takes no momentum, got momentum=0.9; leave it out"
     ):
-        Classifier(net, FitSpec(momentum=0.9), 10)
+        ClassifierModule(net, FitSpec(momentum=0.9), 10)
     with pytest.raises(InputError, match="the optimizer 'sgd' cannot be made: Nesterov"):
         make_optimizer(net, FitSpec(optimizer="sgd", momentum=0.0))
 

@@ -17,21 +17,18 @@ from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.layers import ScaleConv2d, SIConv2d
 from nearfar.models import create_model
+from nearfar.models.initialisation import draw_weights
 from nearfar.training import (
     FitSpec,
     ModelSpec,
     TrainerSpec,
-    fit,
     load_checkpoint,
+    specs,
     train,
-    trainer_spec,
 )
-from nearfar.training.classifier import Classifier
-from nearfar.training.first_weights import draw_weights
-from nearfar.training.mixing import Mixing
+from nearfar.training.lightning_module import ClassifierModule, Mixing, average_of
 from nearfar.training.optimisation import make_optimizer
-from nearfar.training.randomness import seed_step
-from nearfar.training.running_mean import RunningMean
+from nearfar.training.seeding import seed_step
 
 DATA = DataSpec(protocol=ScaleProtocol(16, 12), train=36, validation=20, test=20)
 PLAIN = TrainerSpec()
@@ -60,12 +57,12 @@ def test_the_running_mean_is_the_formula_s_and_shared_weights_move_once():
     torch.manual_seed(0)
     one = nn.Linear(3, 3)
     net = nn.Sequential(one, nn.BatchNorm1d(3), one)
-    mean = RunningMean(net, 0.9)
+    mean = average_of(net, 0.9)
     expected = {k: v.clone() for k, v in net.state_dict().items()}
     for _ in range(3):
         for tensor in net.state_dict().values():
             tensor.add_(1)
-        mean.update(net)
+        mean.update_parameters(net)
         for k, v in net.state_dict().items():
             expected[k] = 0.9 * expected[k] + 0.1 * v if v.is_floating_point() else v.clone()
     for k, v in mean.module.state_dict().items():
@@ -76,13 +73,13 @@ def test_the_running_mean_is_the_formula_s_and_shared_weights_move_once():
 
 def test_the_mean_of_the_weights_is_what_is_validated_and_kept(tmp_path, monkeypatch):
     seen = []
-    real = Classifier.optimizer_step
+    real = ClassifierModule.optimizer_step
 
     def spy(self, *args, **kwargs):
         real(self, *args, **kwargs)
         seen.append(copy.deepcopy(self.model.state_dict()))
 
-    monkeypatch.setattr(Classifier, "optimizer_step", spy)
+    monkeypatch.setattr(ClassifierModule, "optimizer_step", spy)
     plain = weights(tmp_path / "plain", keep="last")
     assert len(seen) == 6
     torch.manual_seed(1)
@@ -105,13 +102,13 @@ def test_the_mean_of_the_weights_is_what_is_validated_and_kept(tmp_path, monkeyp
 
 def test_gradients_are_clipped_to_the_norm(tmp_path, monkeypatch):
     norms = []
-    real = Classifier.on_before_optimizer_step
+    real = ClassifierModule.on_before_optimizer_step
 
     def spy(self, optimizer):
         norms.append(float(nn.utils.get_total_norm([p.grad for p in self.model.parameters()])))
         return real(self, optimizer)
 
-    monkeypatch.setattr(Classifier, "on_before_optimizer_step", spy)
+    monkeypatch.setattr(ClassifierModule, "on_before_optimizer_step", spy)
     one = weights(tmp_path / "free", optimizer="momentum", momentum=0.0, weight_decay=0.0, epochs=1)
     assert min(norms) > 0.05
     monkeypatch.undo()
@@ -240,7 +237,7 @@ def test_whose_weights_are_kept(tmp_path, monkeypatch):
         self.log("validation/accuracy", figures[self.current_epoch][1], batch_size=size)
 
     figures = list(zip(losses, right, strict=True))
-    monkeypatch.setattr(Classifier, "validation_step", told)
+    monkeypatch.setattr(ClassifierModule, "validation_step", told)
     found = {}
     for keep in ("best", "accuracy", "last"):
         found[keep] = weights(tmp_path / keep, keep=keep, epochs=4)
@@ -258,7 +255,7 @@ def test_a_last_epoch_that_diverged_is_not_kept(tmp_path, monkeypatch):
         self.log("validation/loss", torch.tensor(loss), batch_size=len(batch[1]))
         self.log("validation/accuracy", 0.5, batch_size=len(batch[1]))
 
-    monkeypatch.setattr(Classifier, "validation_step", told)
+    monkeypatch.setattr(ClassifierModule, "validation_step", told)
     with pytest.raises(InputError, match="not a finite number in the last epoch"):
         weights(tmp_path / "last", keep="last")
     assert weights(tmp_path / "best").record["best_epoch"] == 1
@@ -301,7 +298,7 @@ def test_what_cannot_be_compiled_is_said(tmp_path, monkeypatch):
     def fail(self, batch, batch_idx):
         raise TorchDynamoException("no compiler\nand more")
 
-    monkeypatch.setattr(Classifier, "training_step", fail)
+    monkeypatch.setattr(ClassifierModule, "training_step", fail)
     monkeypatch.setattr(nn.Module, "compile", lambda self: None)
     with pytest.raises(
         InputError, match="cnn_small cannot be compiled here: no compiler; leave out"
@@ -328,7 +325,7 @@ def test_tensorboard_gets_what_the_table_gets(tmp_path):
 def test_tensorboard_that_is_not_installed_is_said(tmp_path, monkeypatch):
     spec = TrainerSpec(tensorboard=True)
     trained = weights(tmp_path / "done", spec, epochs=1)
-    monkeypatch.setattr(trainer_spec, "find_spec", lambda name: None)
+    monkeypatch.setattr(specs, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed: pip install 'nearfar\[logs\]'"):
         weights(tmp_path / "new", spec, epochs=1)
     assert not (tmp_path / "new").exists()
@@ -377,7 +374,7 @@ def test_velocity_takes_closures_and_leaves_out_what_has_no_gradient():
     assert float(optimizer.step(closure).detach()) == 1.0
     assert float(used.detach()) == pytest.approx(0.0)
     assert float(idle.detach()) == 1.0
-    with pytest.raises(InputError, match="velocity needs lr and weight_decay of at least 0"):
+    with pytest.raises(InputError, match="PaperSGD needs lr and weight_decay of at least 0"):
         type(optimizer)([used], lr=-1.0)
 
 

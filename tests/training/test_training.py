@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import struct
 from functools import partial
@@ -14,10 +15,11 @@ from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.progress import Step
-from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, fit, load_checkpoint, train
+from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train
 from nearfar.training.checkpoint import read_record, save_checkpoint
-from nearfar.training.fit import WEIGHTS
+from nearfar.training.run_folder import WEIGHTS
 
+TRAIN = importlib.import_module("nearfar.training.train")
 DATA = DataSpec(train=128, validation=60, test=60)
 FIT = FitSpec(epochs=2)
 
@@ -139,7 +141,7 @@ def test_a_last_batch_of_one_image_is_fine_for_other_nets(tmp_path, monkeypatch)
     data = DataSpec(train=65, validation=60, test=60)
     go = partial(train, ModelSpec("cnn_small", {"norm": True}), data, FitSpec(epochs=1))
     looked = go(out=tmp_path / "looked")
-    monkeypatch.setattr(fit, "_try_alone", lambda *given: None)
+    monkeypatch.setattr(TRAIN, "_check_training_mode", lambda *given: None)
     assert looked.path.read_bytes() == go(out=tmp_path / "not").path.read_bytes()
 
 

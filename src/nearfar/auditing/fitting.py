@@ -8,7 +8,7 @@ from nearfar.auditing.entrants import Entrant
 from nearfar.data import DataSpec, LabelledImages
 from nearfar.data.sources import is_own
 from nearfar.errors import InputError
-from nearfar.training.same_data import what_changed
+from nearfar.training.checkpoint import data_change
 
 __all__ = ["check_fit", "check_unchanged", "is_its_own", "same_images"]
 
@@ -54,7 +54,7 @@ def check_unchanged(entrant: Entrant, source: str, found: LabelledImages) -> Non
     trained = entrant.recogniser.checkpoint
     assert trained is not None, "its own data are a checkpoint's"
     # Older records lack the key.
-    changed = what_changed(trained.record.get("data"), found.fingerprint())
+    changed = data_change(trained.record.get("data"), found.fingerprint())
     if changed:
         raise InputError(
             f"the images of {source} are not those that {trained.path} was trained with: {changed}, so that "

@@ -24,7 +24,7 @@ from nearfar.shipping.conversion_data import UNLABELLED, held_out, images_for, l
 from nearfar.shipping.conversion_folder import claim, is_free, write_conversion
 from nearfar.shipping.conversion_result import ConvertResult
 from nearfar.shipping.origin import Origin, origin_of
-from nearfar.training import FitSpec, Given, Recipe, TrainerSpec, train_given
+from nearfar.training import FitSpec, Recipe, TrainerSpec, train_recipe
 
 __all__ = ["FINETUNE", "SCALES", "convert"]
 
@@ -207,7 +207,7 @@ def _taught(
     network: nn.Module, lesson: Lesson | None, recipe: Recipe, place: Path, progress: Progress
 ) -> nn.Module:
     """A network trained on, without its normalisation."""
-    found = train_given(recipe, place, progress, Given(network, lesson)).model
+    found = train_recipe(recipe, place, progress, network, lesson).model
     return found.network if isinstance(found, Normalised) else found
 
 

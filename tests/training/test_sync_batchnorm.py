@@ -11,7 +11,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from nearfar.errors import InputError
-from nearfar.training.joint_norm import JointBatchNorm, join_batch_norms
+from nearfar.training.sync_batchnorm import SyncedBatchNorm, sync_batch_norms
 
 SCRIPT = """
 import sys
@@ -19,7 +19,7 @@ import torch
 from torch import distributed
 from timm.layers import BatchNormAct2d
 from torch import nn
-from nearfar.training.joint_norm import join_batch_norms
+from nearfar.training.sync_batchnorm import sync_batch_norms
 
 folder, rank = sys.argv[1], int(sys.argv[2])
 store = distributed.FileStore(folder + "/store", 3)
@@ -29,7 +29,7 @@ for name, case in torch.load(folder + "/cases.pt", weights_only=True).items():
     norm = {"1d": nn.BatchNorm1d, "2d": nn.BatchNorm2d, "act": BatchNormAct2d}[case["kind"]]
     net = nn.Sequential(norm(3, **case["options"])).to(case["x"].dtype)
     net.load_state_dict(case["state"])
-    join_batch_norms(net)
+    sync_batch_norms(net)
     answers, grads = [], []
     for _ in range(2):  # running figures move twice
         x = torch.tensor_split(case["x"], [1, 4])[rank].clone().requires_grad_()
@@ -106,8 +106,8 @@ def test_three_processes_norm_as_one(tmp_path):
 def test_a_norm_used_twice_stays_one_and_keeps_its_weights():
     norm = nn.BatchNorm2d(3)
     net = nn.Sequential(norm, nn.Sequential(nn.ReLU(), norm), nn.GroupNorm(1, 3))
-    join_batch_norms(net)
-    assert isinstance(net[0], JointBatchNorm)
+    sync_batch_norms(net)
+    assert isinstance(net[0], SyncedBatchNorm)
     assert net[0] is net[1][1]
     assert net[0].weight is norm.weight
     assert net[0].running_mean is norm.running_mean
@@ -118,5 +118,5 @@ def test_norms_of_other_kinds_are_refused():
     class Own(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(InputError, match="a batch norm of the kind Own cannot be joined"):
-        join_batch_norms(nn.Sequential(Own(3)))
+    with pytest.raises(InputError, match="a batch norm of the kind Own cannot be synchronised"):
+        sync_batch_norms(nn.Sequential(Own(3)))

@@ -25,7 +25,6 @@ from nearfar.atomic import write_atomically
 from nearfar.auditing.answers import ask_all
 from nearfar.auditing.entrants import Entrant, open_entrants
 from nearfar.auditing.images import choose_images
-from nearfar.auditing.json_form import audit_form
 from nearfar.auditing.result import Audit, AuditResult
 from nearfar.provenance import machine, today
 from nearfar.version import versions
@@ -88,7 +87,7 @@ def measure(entrant: Entrant, count: int, repeats: int) -> dict[str, Any]:
     def audited() -> None:
         curve = ask_all([entrant], images, SCALES, BATCH)[entrant.name]
         result = AuditResult("net", "cifar10", images.class_names, entrant.protocol, curve)
-        audit_form(Audit({"net": result}, "net", (), 0.05))
+        Audit({"net": result}, "net", (), 0.05).as_dict()
 
     rounds = [interleaved([bare, audited], 1) for _ in range(repeats)]
     ratios = [after / before for before, after in rounds]

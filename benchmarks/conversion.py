@@ -24,10 +24,10 @@ from typing import Any
 import torch
 
 from nearfar.atomic import write_atomically
+from nearfar.auditing.intervals import paired_difference
 from nearfar.auditing.measure import audit
 from nearfar.auditing.plots import plot_curves
-from nearfar.auditing.proportions import paired_difference
-from nearfar.auditing.report.drawing import figure_bytes
+from nearfar.auditing.report import figure_bytes
 from nearfar.data import DataSpec, ScaleData
 from nearfar.provenance import machine, today
 from nearfar.shipping.convert import SCALES

@@ -27,7 +27,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearfar.auditing.equivariance import relative_errors
+from nearfar.auditing.layers import relative_errors
 from nearfar.functional import pyramid_conv2d, scale_conv2d, si_conv2d
 from nearfar.pyramid import collapse, expand
 

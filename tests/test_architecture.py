@@ -8,7 +8,7 @@ import re
 import pytest
 
 ORDER = [
-    {"errors", "version", "progress", "reference"},
+    {"errors", "version", "progress", "reference", "_lazy", "_timm_names"},
     {"scale_sets", "atomic", "provenance"},
     {"grid"},
     {"open_sizes", "reading", "maximum"},

@@ -1,64 +1,44 @@
 """nearfar: image recognisers that know a thing whether it is near or far.
 
-``import nearfar`` brings the operators, the layers and the networks (and registers the networks with
-timm). Training, auditing and data, which need far more, are imported when first named.
+Each name is imported when it is first used, so that ``import nearfar`` is quick. The networks are
+registered with timm as soon as timm is imported, before nearfar or after it.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nearfar import functional, pyramid
+from nearfar._lazy import lazy_names
+from nearfar._timm_names import register_with_timm
 from nearfar.errors import InputError
-from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
-from nearfar.models import (
-    FCN,
-    Committee,
-    HierarchicalNet,
-    WSMSNet,
-    create_model,
-    list_models,
-    load_weights,
-)
-from nearfar.pyramid import Pyramid
-from nearfar.scale_sets import scales
 from nearfar.version import __version__
 
 if TYPE_CHECKING:
+    from nearfar import functional, pyramid
     from nearfar.auditing import audit
     from nearfar.counting import count
     from nearfar.data import DataSpec, ScaleProtocol
     from nearfar.experiments.quickstart import quickstart
     from nearfar.experiments.reproduce import reproduce
+    from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
+    from nearfar.models import (
+        FCN,
+        Committee,
+        HierarchicalNet,
+        WSMSNet,
+        create_model,
+        list_models,
+        load_weights,
+    )
+    from nearfar.pyramid import Pyramid
     from nearfar.recognisers import open_recogniser
+    from nearfar.scale_sets import scales
     from nearfar.shipping.convert import convert
     from nearfar.shipping.export import export
     from nearfar.shipping.hub import from_pretrained, push_to_hub, save_pretrained
     from nearfar.shipping.predict import predict
     from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint
     from nearfar.training.train import train
-
-_LATER = {
-    "DataSpec": "nearfar.data",
-    "FitSpec": "nearfar.training",
-    "ModelSpec": "nearfar.training",
-    "ScaleProtocol": "nearfar.data",
-    "TrainerSpec": "nearfar.training",
-    "audit": "nearfar.auditing",
-    "convert": "nearfar.shipping",
-    "count": "nearfar.counting",
-    "export": "nearfar.shipping",
-    "from_pretrained": "nearfar.shipping",
-    "load_checkpoint": "nearfar.training",
-    "open_recogniser": "nearfar.recognisers",
-    "predict": "nearfar.shipping",
-    "push_to_hub": "nearfar.shipping",
-    "quickstart": "nearfar.experiments.quickstart",
-    "reproduce": "nearfar.experiments.reproduce",
-    "save_pretrained": "nearfar.shipping",
-    "train": "nearfar.training",
-}
 
 __all__ = [
     "Committee",
@@ -98,14 +78,23 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'nearfar' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LATER[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "nearfar": "auditing counting data functional kernels layers models pyramid recognisers shipping "
+        "training",
+        "nearfar.auditing": "audit",
+        "nearfar.counting": "count",
+        "nearfar.data": "DataSpec ScaleProtocol",
+        "nearfar.experiments.quickstart": "quickstart",
+        "nearfar.experiments.reproduce": "reproduce",
+        "nearfar.layers": "PyramidConv2d ScaleConv2d ScalePool SIConv2d",
+        "nearfar.models": "FCN Committee HierarchicalNet WSMSNet create_model list_models load_weights",
+        "nearfar.pyramid": "Pyramid",
+        "nearfar.recognisers": "open_recogniser",
+        "nearfar.scale_sets": "scales",
+        "nearfar.shipping": "convert export from_pretrained predict push_to_hub save_pretrained",
+        "nearfar.training": "FitSpec ModelSpec TrainerSpec load_checkpoint train",
+    },
+)
+register_with_timm()

@@ -152,8 +152,8 @@ def _failure(i, labels, classes, draw):
         label=i % len(classes),
         answer=(i + 1) % len(classes),
         confidence=0.99 - 0.02 * i,
-        before=PROTOCOL.render(image, 1.0)[0],
-        shown=PROTOCOL.render(image, scale)[0],
+        recognised_image=PROTOCOL.render(image, 1.0)[0],
+        failed_image=PROTOCOL.render(image, scale)[0],
     )
 
 

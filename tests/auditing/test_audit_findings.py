@@ -8,10 +8,9 @@ import torch
 from auditing.audits import bare, exact, full, result_of
 
 from nearfar.auditing.accuracy import ScaleCurve
-from nearfar.auditing.findings import audit_findings
-from nearfar.auditing.findings.behaviour import _half
-from nearfar.auditing.findings.words import at_size, listed, points, sizes, span
+from nearfar.auditing.findings import _half, audit_findings
 from nearfar.auditing.result import Flips, LayerScores
+from nearfar.auditing.wording import at_size, listed, points, sizes, span
 from nearfar.errors import InputError
 
 FALLING = {0.5: 0.41, 0.75: 0.77, 1.0: 0.8, 1.25: 0.78, 2.0: 0.61}

@@ -11,8 +11,8 @@ from auditing.audits import SCALES, bare, exact, full, result_of, with_verdicts
 
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.report import render_audit
-from nearfar.auditing.report.classes import class_maps, losing_most
-from nearfar.auditing.report.drawing import ink, inline, png, shade
+from nearfar.auditing.report.page import inline, png, shade, text_colour
+from nearfar.auditing.report.tables import class_maps, losing_most
 from nearfar.auditing.result import Audit, Failure, LayerScores
 from nearfar.errors import InputError
 
@@ -78,7 +78,7 @@ def test_every_section_in_its_order(html, audit):
         "How this was made",
     ]
     page = Page(html)
-    for words in (*audit.findings, *audit.made.values(), *audit.results["resnet20"].notes):
+    for words in (*audit.findings, *audit.provenance.values(), *audit.results["resnet20"].notes):
         assert words in page.text
     assert "failed top1@0.5>=0.5: resnet20 has 0.41" in " ".join(page.text.split())
     assert "passed top1@1>=0.7: resnet20 has 0.8" in " ".join(page.text.split())
@@ -140,7 +140,7 @@ def test_anybody_s_names_are_text():
             name: dataclasses.replace(result, layers=layers, source=NASTY, notes=(NASTY,))
             for name, result in found.results.items()
         },
-        made={NASTY: NASTY},
+        provenance={NASTY: NASTY},
     )
     html = render_audit(found)
     page = Page(html)
@@ -252,7 +252,7 @@ def test_every_cell_of_the_heat_map_is_legible():
 
     for k in range(101):
         colour = shade(k / 100)
-        light, dark = sorted((luminance(colour), luminance(ink(colour))), reverse=True)
+        light, dark = sorted((luminance(colour), luminance(text_colour(colour))), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, k
     assert shade(1.0) == "#ffffff"
     assert shade(0.0) == "#7f0000"
@@ -263,7 +263,7 @@ def test_ids_are_renamed_in_tags_and_nowhere_else():
 
     svg = inline(plot_curves({'url(#x) id="y"': exact({0.5: 0.2, 1.0: 0.9})}), "key", "It <says>.")
     assert 'url(#x) id="y"' in Page(str(svg)).text
-    assert '<title id="key-says">It &lt;says&gt;.</title>' in svg
+    assert '<title id="key-description">It &lt;says&gt;.</title>' in svg
     assert set(re.findall(r'<[^>]*\bid="(\w+)-', svg)) == {"key"}
 
 

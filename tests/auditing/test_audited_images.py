@@ -54,13 +54,13 @@ def test_a_folder_s_test_part_or_all_of_it(tmp_path):
     assert few.notes[0] == "4 of the 8 images of the official test part of folder."
     assert few.curve.labels.bincount().tolist() == [2, 1, 1]
     streamed = audit(recogniser(by_colour), "stream_folder", parted, flips=0).only
-    assert torch.equal(streamed.curve.answers, found.curve.answers)
+    assert torch.equal(streamed.curve.predictions, found.curve.predictions)
     assert (
         "is not known: they are read when they are needed, and stored at 32 pixels."
         in streamed.notes[2]
     )
     spec = DataSpec("folder", parted, split="seed", train=7, validation=4, test=5)
-    assert audit(recogniser(by_colour), spec, flips=0).only.curve.answers.shape[1] == 5
+    assert audit(recogniser(by_colour), spec, flips=0).only.curve.predictions.shape[1] == 5
 
 
 def test_images_that_cannot_be_read_are_said_listed_and_at_most_a_share(tmp_path):
@@ -291,5 +291,5 @@ def test_checkpoints_meet_on_images_that_all_put_aside(two):
 def test_a_stranger_is_shown_what_the_checkpoint_put_aside(two):
     answer = recogniser(lambda x: x.mean((1, 2, 3)).long(), 10, canvas=28, content=12, in_chans=1)
     found = audit([two[0].path, answer], scales=(1.0,))
-    assert found.results["made"].curve.answers.shape == (1, 200)
+    assert found.results["made"].curve.predictions.shape == (1, 200)
     assert found.results["made"].notes[0].endswith("that the training of cnn_small put aside.")

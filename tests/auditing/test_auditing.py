@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nearfar.auditing import ScaleCurve, audit, cost_of, time_batches, wilson_interval, winner_maps
-from nearfar.auditing.accuracy import paired_difference
 from nearfar.auditing.findings import findings
+from nearfar.auditing.intervals import paired_difference
 from nearfar.auditing.plots import plot_curves, plot_winners
 from nearfar.auditing.report import figure_bytes
 from nearfar.data import DataSpec, ScaleData
@@ -214,12 +214,12 @@ def test_audit_measures_on_the_images_put_aside(trained, tmp_path):
     assert "100 test images of digits that the training of cnn_small put aside." in found.notes
     written = json.loads((tmp_path / "audit.json").read_text())
     assert written == whole.as_dict()
-    assert audit(trained.path, images=50, flips=0).only.curve.answers.shape == (9, 50)
+    assert audit(trained.path, images=50, flips=0).only.curve.predictions.shape == (9, 50)
 
 
 def test_audit_s_batches_do_not_matter(trained):
     one, other = (audit(trained.path, scales=(1.0,), batch_size=b).only for b in (7, 100))
-    assert torch.equal(one.curve.answers, other.curve.answers)
+    assert torch.equal(one.curve.predictions, other.curve.predictions)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from nearfar.auditing import audit
-from nearfar.auditing.command import command_of
+from nearfar.auditing.output import command_of
 
 
 def told(models, **given):

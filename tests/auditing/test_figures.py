@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchmetrics.functional.classification import binary_calibration_error
 
 from nearfar.auditing import ScaleCurve, wilson_interval
-from nearfar.auditing.bootstrap import DRAWS, percentiles, resample
-from nearfar.auditing.calibration import calibration_error
+from nearfar.auditing.figures import calibration_error
+from nearfar.auditing.intervals import DRAWS, percentiles, resample
 from nearfar.errors import InputError
 
 
@@ -132,7 +133,7 @@ def test_figures_that_are_not_there():
     found = shares(0.5)
     assert found.figures == ("top1", "flips")
     with pytest.raises(
-        InputError, match="figures here are top1, flips, got 'top5'; top5 needs more"
+        InputError, match="figures here are top1, flips, got 'top5'; top5 needs at least 6 classes"
     ):
         found.figure("top5", 1.0)
     with pytest.raises(InputError, match="got 'ece'"):
@@ -164,3 +165,24 @@ def test_bands_by_a_loop(rights, loss):
     while high < len(ordered) - 1 and found.accuracy(ordered[high + 1]) >= floor:
         high += 1
     assert found.band(1.0, loss) == (ordered[low], ordered[high])
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.999), st.booleans()), min_size=1, max_size=60))
+def test_calibration_error_is_torchmetrics_(rows):
+    """Edges of bins and a confidence of 1 apart: there torchmetrics' bins are others."""
+    confidence = torch.tensor([c for c, _ in rows], dtype=torch.float64)
+    confidence = torch.where(
+        (confidence * 15).frac().minimum(1 - (confidence * 15).frac()) < 1e-4, 0.5 / 15, confidence
+    )
+    right = torch.tensor([r for _, r in rows])
+    expected = float(binary_calibration_error(confidence, right.long(), n_bins=15))
+    assert calibration_error(confidence, right) == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.integers(0, 300), st.integers(1, 300))
+def test_wilson_by_its_formula(correct, total):
+    correct = min(correct, total)
+    share, z = correct / total, 1.959963984540054
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + (z / total) ** 2 / 4)
+    assert wilson_interval(correct, total) == pytest.approx((centre - half, centre + half))

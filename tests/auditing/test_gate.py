@@ -70,7 +70,7 @@ def test_what_cannot_be_asked(text, message):
 def test_what_one_model_alone_or_few_classes_cannot_be_asked():
     with pytest.raises(InputError, match="compares a model with the baseline"):
         read("loss@1<0", models={"plain": 10})
-    with pytest.raises(InputError, match="needs more than five classes, m has 5; take top1"):
+    with pytest.raises(InputError, match="needs at least 6 classes, m has 5; take top1"):
         read("top5@1>0", models={"plain": 10, "m": 5})
 
 

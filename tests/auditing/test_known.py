@@ -49,10 +49,10 @@ def test_what_knows_one_size_holds_there_only():
         assert failure.label == failure.index % 3
         assert failure.answer == (failure.index + 1) % 3
         assert failure.confidence == pytest.approx(math.exp(4) / (math.exp(4) + 2))
-        assert failure.before.shape == failure.shown.shape == (3, 48, 48)
-        assert float(size_seen(failure.before[None])) == pytest.approx(1, abs=0.02)
-        assert float(size_seen(failure.shown[None])) == pytest.approx(0.75, abs=0.02)
-        assert int(number_seen(failure.shown[None])) == failure.index
+        assert failure.recognised_image.shape == failure.failed_image.shape == (3, 48, 48)
+        assert float(size_seen(failure.recognised_image[None])) == pytest.approx(1, abs=0.02)
+        assert float(size_seen(failure.failed_image[None])) == pytest.approx(0.75, abs=0.02)
+        assert int(number_seen(failure.failed_image[None])) == failure.index
 
 
 @given(st.lists(st.floats(0.02, 0.98), min_size=5, max_size=5), st.integers(0, 99))

@@ -9,7 +9,7 @@ from auditing.made import coloured
 from torch import nn
 
 from nearfar.auditing import audit, invariance_scores
-from nearfar.auditing.equivariance import map_errors, relative_errors
+from nearfar.auditing.layers import map_errors, relative_errors
 from nearfar.data import LabelledImages, ScaleProtocol
 from nearfar.data.splits import stratified_order
 from nearfar.errors import InputError

@@ -41,7 +41,7 @@ def original(net):
 
 
 def the_same(found, original):
-    assert torch.equal(found.curve.answers, original.curve.answers)
+    assert torch.equal(found.curve.predictions, original.curve.predictions)
     torch.testing.assert_close(found.curve.confidence, original.curve.confidence, atol=1e-5, rtol=0)
     assert found.flips.smaller.tolist() == pytest.approx(
         original.flips.smaller.tolist(), nan_ok=True
@@ -53,7 +53,7 @@ def the_same(found, original):
 def test_a_network(net, original):
     assert original.cost.parameters == sum(p.numel() for p in net.parameters())
     assert original.cost.multiplications == 14 * 14 * 8 * 75 + 32 * 3
-    assert len(set(original.curve.answers.flatten().tolist())) > 1
+    assert len(set(original.curve.predictions.flatten().tolist())) > 1
     # Of a batch of 40, the maps before and after ReLU are alive together, and the batch in its layout.
     maps, batch = 40 * 8 * 14 * 14 * 4, 40 * 3 * 32 * 32 * 4
     assert 2 * maps <= original.memory <= 2 * maps + batch

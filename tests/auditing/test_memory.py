@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nearfar.auditing.memory import peak_memory
+from nearfar.auditing.cost import peak_memory
 
 
 def test_what_is_let_go_counts_no_longer():

@@ -65,7 +65,7 @@ def test_refusals():
         plot_curves({})
     with pytest.raises(InputError, match="holds no confidence"):
         plot_confidence(exact({1.0: 0.5}))
-    with pytest.raises(InputError, match="at least one recogniser"):
+    with pytest.raises(InputError, match="flips of at least one model"):
         plot_flips({})
 
 
@@ -155,7 +155,7 @@ def test_flips_fall_by_each_image_to_both_sides():
         4.0,
         1.02,
     )
-    figure = plot_flips({"net": flips}, places={"net": 2})
+    figure = plot_flips({"net": flips}, indices={"net": 2})
     line = axis(figure).lines[0]
     points = list(zip(line.get_xdata(), line.get_ydata(), strict=True))
     assert points == [
@@ -192,6 +192,32 @@ def test_layers_run_from_top_to_bottom():
     names = [label.get_text() for label in axis(plot_invariance(many)).get_yticklabels()]
     assert len(names) == SHOWN_LAYERS
     assert (names[0], names[-1]) == (many.names[0], many.names[-1])
+
+
+@pytest.mark.parametrize("count", [1, 4, 9, 30])
+@pytest.mark.parametrize("name", ["fc", "backbone.stages.3.blocks.22.convolution"])
+def test_the_legend_of_layers_is_inside_the_figure(name, count):
+    scales = tuple(0.5 + 0.05 * k for k in range(count))
+    layers = LayerScores((name, "head"), (3.0, 2.0), scales, ((0.1,) * count, (0.2,) * count))
+    figure = plot_equivariance(layers)
+    figure.draw_without_rendering()
+    ax, box = axis(figure), axis(figure).get_legend().get_window_extent()
+    assert box.x0 >= ax.get_window_extent().x0 - 1
+    assert box.x1 <= figure.bbox.x1
+    assert ax.get_window_extent().y1 <= box.y0 <= box.y1 <= figure.bbox.y1
+    assert sorted(legend(figure)) == sorted(f"at {s:g}×" for s in scales)
+
+
+def test_a_legend_reads_row_by_row():
+    scales = (0.5, 0.6, 0.75, 1.25, 1.5, 2.0)
+    layers = LayerScores(("x" * 28,), (3.0,), scales, ((0.1,) * 6,))
+    figure = plot_equivariance(layers)
+    figure.draw_without_rendering()
+    texts = axis(figure).get_legend().get_texts()
+    texts = sorted(
+        texts, key=lambda t: (-round(t.get_window_extent().y0), t.get_window_extent().x0)
+    )
+    assert [t.get_text() for t in texts] == [f"at {s:g}×" for s in scales]
 
 
 def test_shortened():

@@ -24,10 +24,10 @@ def test_a_checkpoint_is_converted_and_compared(capsys, tmp_path, weights):
     out = tmp_path / "twin"
     words = ["convert", str(weights), "si", "--scales", "1", "--out", str(out)]
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert "SI-layer over 1" in said
-    assert "within the 1 that may be lost" in said
-    assert f"nearfar audit {out / 'weights.safetensors'}" in said.replace("\n", "")
+    message = capsys.readouterr().out
+    assert "SI-layer over 1" in message
+    assert "within the 1 that may be lost" in message
+    assert f"nearfar audit {out / 'weights.safetensors'}" in message.replace("\n", "")
     assert json.loads((out / "report.json").read_text())["schema"] == "nearfar.convert/1"
     assert main(["audit", str(out / "weights.safetensors"), "--scales", "1", "--flips", "0"]) == 0
 
@@ -45,26 +45,28 @@ def test_data_and_fit_are_options(capsys, tmp_path):
     words = f"convert cnn_small@{tmp_path / 'w.pth'} antialias --size 28 --mean 0.5 --std 0.5 --data digits"
     words += " --data.train 100 --data.validation 40 --data.test 40 --finetune --fit.epochs 1 --max_loss 1"
     assert main([*words.split(), "--out", str(tmp_path / "twin")]) == 0
-    told = json.loads((tmp_path / "twin" / "conversion.json").read_text())
-    assert told["data"]["train"] == 100
-    assert told["fit"]["epochs"] == 1
+    record = json.loads((tmp_path / "twin" / "conversion.json").read_text())
+    assert record["data"]["train"] == 100
+    assert record["fit"]["epochs"] == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        ("convert resnet20_cifar magic", "expected one of"),
+        ("convert resnet20_cifar magic", "method must be one of antialias,"),
         ("convert resnet20_cifar si --vote max", "method 'si' has no vote"),
         ("convert resnet20_cifar si --finetune", "need images; give data"),
+        ("convert resnet20_cifar si --distill 0.5", "give finetune too"),
+        ("convert resnet20_cifar si --fit.epochs 77", "give finetune too"),
         ("convert test_vit si", "methods that can: pyramid-ensemble with window='fixed'"),
         ("convert model.onnx si", "no ONNX file at model.onnx"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, words, said):
+def test_what_cannot_be_is_one_line_and_status_2(capsys, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     assert main(words.split()) == 2
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 

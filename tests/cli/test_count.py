@@ -11,7 +11,7 @@ import pytest
 from nearfar.cli import main
 
 
-def said(capsys, *arguments):
+def run(capsys, *arguments):
     status = main(list(arguments))
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -23,7 +23,7 @@ def _wide(monkeypatch):
 
 
 def test_the_table(capsys):
-    status, out, err = said(capsys, "count", "cnn_small", "--input", "1x28x28")
+    status, out, err = run(capsys, "count", "cnn_small", "--input", "1x28x28")
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert "cnn_small, for one image of 1×28×28" in lines[0]
@@ -38,36 +38,36 @@ def test_the_table(capsys):
 
 
 def test_a_large_net_is_counted_without_its_weights(capsys):
-    status, out, _ = said(capsys, "count", "resnet101")
+    status, out, _ = run(capsys, "count", "resnet101")
     assert status == 0
     assert "3×224×224" in out
     assert max(map(len, out.splitlines())) <= 100
     assert "…" not in out
     assert "44,549,160" in out
     assert "104 rows of norms and the like" in out
-    status, out, _ = said(capsys, "count", "resnet18", "--all", "--input", "3x64x64")
+    status, out, _ = run(capsys, "count", "resnet18", "--all", "--input", "3x64x64")
     assert re.search(r"^bn1 .* 128 ", out, re.MULTILINE)
 
 
 def test_json_csv_and_files_hold_the_same(capsys, tmp_path):
     line = ("count", "si_cnn_small", "--options", "{scales: [0.5, 1]}", "--num_classes", "7")
-    status, out, _ = said(capsys, *line, "--format", "json", "--out", str(tmp_path / "a.csv"))
+    status, out, _ = run(capsys, *line, "--format", "json", "--out", str(tmp_path / "a.csv"))
     assert status == 0
-    found = json.loads(out)
-    assert found["model"] == "si_cnn_small"
-    assert found["rows"][-1]["output"] == [7]
-    assert found["rows"][0]["multiplications"] == (28 * 28 + 14 * 14) * 16 * 75
-    _, shown, _ = said(capsys, *line, "--format", "csv", "--out", str(tmp_path / "a.json"))
-    assert (tmp_path / "a.csv").read_text() == shown
-    assert json.loads((tmp_path / "a.json").read_text()) == found
-    *_, total = csv.DictReader(io.StringIO(shown))
-    assert int(total["connections"]) == found["total"]["connections"]
+    table = json.loads(out)
+    assert table["model"] == "si_cnn_small"
+    assert table["rows"][-1]["output"] == [7]
+    assert table["rows"][0]["multiplications"] == (28 * 28 + 14 * 14) * 16 * 75
+    _, text, _ = run(capsys, *line, "--format", "csv", "--out", str(tmp_path / "a.json"))
+    assert (tmp_path / "a.csv").read_text() == text
+    assert json.loads((tmp_path / "a.json").read_text()) == table
+    *_, total = csv.DictReader(io.StringIO(text))
+    assert int(total["connections"]) == table["total"]["connections"]
 
 
 def test_biases(capsys):
-    _, out, _ = said(capsys, "count", "cnn_small", "--biases", "--format", "json")
+    _, out, _ = run(capsys, "count", "cnn_small", "--biases", "--format", "json")
     assert json.loads(out)["total"]["weights"] == json.loads(out)["total"]["parameters"]
-    _, out, _ = said(capsys, "count", "cnn_small", "--biases")
+    _, out, _ = run(capsys, "count", "cnn_small", "--biases")
     assert "biases count as weights" in " ".join(out.split())
 
 
@@ -80,7 +80,7 @@ def test_biases(capsys):
         ("count cnn_small --input 3x0x4", "three whole numbers of at least 1"),
         (
             "count cnn_small --format xml",
-            "--format: expected one of 'table', 'json', 'csv', got xml",
+            "format must be one of table, json, csv, got 'xml'",
         ),
         ("count cnn_small --out a.txt", "out must end in .json or .csv, got a.txt"),
         ("count vit_tiny_patch16_224 --input 3x32x32", "does not take an image of 3×32×32"),
@@ -88,7 +88,7 @@ def test_biases(capsys):
     ],
 )
 def test_bad_input_is_one_clear_line_and_status_2(capsys, line, message):
-    status, out, err = said(capsys, *shlex.split(line))
+    status, out, err = run(capsys, *shlex.split(line))
     assert (status, out) == (2, "")
     assert err.count("\n") == 1, err
     assert re.search(message, err), err

@@ -9,7 +9,15 @@ from timm.layers import Conv2dSame
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from nearfar.conversion import Conversion, convert_network, plan_conversion
+from nearfar.conversion import (
+    Antialiasing,
+    PyramidEnsemble,
+    SILayers,
+    WeightSharedStages,
+    as_method,
+    convert_network,
+    plan_conversion,
+)
 from nearfar.errors import InputError
 from nearfar.layers import AntialiasedConv2d, SIConv2d
 from nearfar.models import HierarchicalNet, create_model
@@ -42,7 +50,7 @@ def net():
 
 def test_an_si_layer_over_scale_one_is_the_convolution(net):
     x = torch.randn(2, 3, 17, 12)
-    twin, plan = convert_network(net, Conversion("si", scales=(1,)))
+    twin, plan = convert_network(net, SILayers(scales=(1,)))
     assert [change.name for change in plan.changes] == ["first", "again", "strided"]
     assert type(twin.first) is SIConv2d
     torch.testing.assert_close(twin(x), net(x))
@@ -51,7 +59,7 @@ def test_an_si_layer_over_scale_one_is_the_convolution(net):
 
 def test_si_layers_are_those_built_by_hand(net):
     scales = (0.75, 1.0, 1.33)
-    twin, _ = convert_network(net, Conversion("si", scales=scales))
+    twin, _ = convert_network(net, SILayers(scales=scales))
     x = torch.randn(2, 3, 17, 12)
     by_hand = SIConv2d(3, 4, 3, padding=1, scales=scales)
     by_hand.load_state_dict(net.first.state_dict())
@@ -63,7 +71,7 @@ def test_nothing_but_the_computation_changes(net):
     net.strided.eval()
     calls = []
     net.first.register_forward_hook(lambda *_: calls.append(1))
-    twin, _ = convert_network(net, Conversion("si"))
+    twin, _ = convert_network(net, SILayers())
     assert twin.again is twin.same
     assert {k: id(v) for k, v in twin.state_dict(keep_vars=True).items()}.keys() == dict(
         net.state_dict()
@@ -73,6 +81,7 @@ def test_nothing_but_the_computation_changes(net):
         assert twin.state_dict()[name].dtype == torch.float64
     assert sum(p.numel() for p in twin.parameters()) == sum(p.numel() for p in net.parameters())
     assert (twin.first.training, twin.strided.training) == (True, False)
+    calls.clear()
     twin(torch.randn(1, 3, 16, 16, dtype=torch.float64)).sum().backward()
     assert calls == [1]
     assert twin.first.weight.grad is not None
@@ -80,7 +89,7 @@ def test_nothing_but_the_computation_changes(net):
 
 
 def test_what_is_left_is_told_with_the_reason(net):
-    plan = plan_conversion(net, Conversion("si"))
+    plan = plan_conversion(net, SILayers())
     left = {x.name: x.why for x in plan.left}
     assert left.keys() == {"point", "own", "normed"}
     assert "single points" in left["point"]
@@ -91,14 +100,14 @@ def test_what_is_left_is_told_with_the_reason(net):
 def test_the_older_weight_norm_is_left():
     with pytest.warns(FutureWarning):
         conv = torch.nn.utils.weight_norm(nn.Conv2d(3, 3, 3))
-    plan = plan_conversion(nn.Sequential(conv, nn.Conv2d(3, 3, 3)), Conversion("si"))
+    plan = plan_conversion(nn.Sequential(conv, nn.Conv2d(3, 3, 3)), SILayers())
     assert [c.name for c in plan.changes] == ["1"]
     assert "computed from other tensors" in plan.left[0].why
 
 
 def test_layers_are_chosen_by_patterns(net):
     def changed(*layers):
-        return [c.name for c in plan_conversion(net, Conversion("si", layers=layers)).changes]
+        return [c.name for c in plan_conversion(net, SILayers(layers=layers)).changes]
 
     assert changed("f*") == ["first"]
     assert changed("*", "!strided") == ["first", "again"]
@@ -112,7 +121,7 @@ def test_layers_are_chosen_by_patterns(net):
 
 def test_a_network_that_is_a_convolution_itself():
     conv = nn.Conv2d(2, 3, 3, padding=1)
-    twin, _ = convert_network(conv, Conversion("si", scales=(1,)))
+    twin, _ = convert_network(conv, SILayers(scales=(1,)))
     assert type(twin) is SIConv2d
     x = torch.randn(1, 2, 9, 9)
     torch.testing.assert_close(twin(x), conv(x))
@@ -122,7 +131,7 @@ def test_a_network_that_is_a_convolution_itself():
 def test_what_cannot_be_converted_is_told_what_can(method):
     vit = timm.create_model("test_vit")
     with pytest.raises(InputError, match="methods that can: pyramid-ensemble with window='fixed'"):
-        convert_network(vit, Conversion(method))
+        convert_network(vit, method)
 
 
 def test_a_network_of_one_size_is_asked_through_a_window():
@@ -130,23 +139,23 @@ def test_a_network_of_one_size_is_asked_through_a_window():
     vit = timm.create_model("test_vit", num_classes=5).eval()
     side = vit.pretrained_cfg["input_size"][1]
     with pytest.raises(InputError, match="one size only; give window='fixed'"):
-        convert_network(vit, Conversion("pyramid-ensemble"), side)
-    twin, _ = convert_network(vit, Conversion("pyramid-ensemble", window="fixed"), side)
+        convert_network(vit, PyramidEnsemble(), side)
+    twin, _ = convert_network(vit, PyramidEnsemble(window="fixed"), side)
     assert twin(torch.rand(2, 3, side, side)).shape == (2, 5)
     with pytest.raises(InputError, match="give size"):
-        convert_network(vit, Conversion("pyramid-ensemble", window="fixed"))
+        convert_network(vit, PyramidEnsemble(window="fixed"))
 
 
 def test_antialiasing_takes_strides_of_convolutions_and_pools():
     resnet = timm.create_model("resnet10t", num_classes=5).eval()
-    plan = plan_conversion(resnet, Conversion("antialias"))
+    plan = plan_conversion(resnet, Antialiasing())
     assert plan.changes
-    twin, _ = convert_network(resnet, Conversion("antialias"))
+    twin, _ = convert_network(resnet, Antialiasing())
     for name, module in twin.named_modules():
         if type(module) is nn.Conv2d:
             assert module.stride == (1, 1) or any(x.name == name for x in plan.left)
     again = plan_conversion(
-        nn.Sequential(AntialiasedConv2d(1, 1, 3, 2), nn.Conv2d(1, 1, 3, 2)), Conversion("antialias")
+        nn.Sequential(AntialiasedConv2d(1, 1, 3, 2), nn.Conv2d(1, 1, 3, 2)), Antialiasing()
     )
     assert again.left[0].why == "it is antialiased already"
 
@@ -156,7 +165,7 @@ def test_an_ensemble_over_scale_one_answers_as_the_network():
     net = create_model("cnn_small", num_classes=4, in_chans=1).eval()
     x = torch.rand(3, 1, 28, 28)
     for vote in ("max", "mean", "logsumexp", "learned"):
-        twin, _ = convert_network(net, Conversion("pyramid-ensemble", scales=(1,), vote=vote))
+        twin, _ = convert_network(net, PyramidEnsemble(scales=(1,), vote=vote))
         torch.testing.assert_close(twin(x), net(x).log_softmax(1))
         assert not twin.training
 
@@ -166,11 +175,8 @@ def test_a_learnt_vote_begins_as_the_mean_of_probabilities():
     net = create_model("cnn_small", num_classes=4, in_chans=1).eval().double()
     x = torch.rand(3, 1, 28, 28, dtype=torch.float64)
     scales = (0.5, 1, 2)
-    twin, _ = convert_network(net, Conversion("pyramid-ensemble", scales=scales, vote="learned"))
-    each = [
-        convert_network(net, Conversion("pyramid-ensemble", scales=(s,)))[0](x).exp()
-        for s in scales
-    ]
+    twin, _ = convert_network(net, PyramidEnsemble(scales=scales, vote="learned"))
+    each = [convert_network(net, PyramidEnsemble(scales=(s,)))[0](x).exp() for s in scales]
     torch.testing.assert_close(twin(x).exp(), torch.stack(each).mean(0))
     assert twin.weights.dtype == torch.float64
     with torch.no_grad():
@@ -182,7 +188,7 @@ def test_a_learnt_vote_begins_as_the_mean_of_probabilities():
 def test_what_is_over_a_pyramid_is_not_put_over_another():
     net = create_model("hierarchical_cnn_small")
     with pytest.raises(InputError, match=r"over a pyramid of scales \(0.5, .*\) already"):
-        convert_network(net, Conversion("pyramid-ensemble"))
+        convert_network(net, PyramidEnsemble())
     assert isinstance(net, HierarchicalNet)
 
 
@@ -190,7 +196,7 @@ def test_what_is_over_a_pyramid_is_not_put_over_another():
 def test_a_weight_shared_net_answers_as_before(name):
     torch.manual_seed(0)
     net = create_model(name, num_classes=6).eval()
-    twin, plan = convert_network(net, Conversion("wsms", stages=2))
+    twin, plan = convert_network(net, WeightSharedStages(stages=2))
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(twin(x), net(x))
     assert "not read until" in plan.notes[0]
@@ -202,19 +208,19 @@ def test_a_weight_shared_net_answers_as_before(name):
 
 def test_a_new_integration_says_that_it_needs_training():
     net = create_model("resnet20_cifar")
-    _, plan = convert_network(net, Conversion("wsms", integration="conv1x1"))
+    _, plan = convert_network(net, WeightSharedStages(integration="conv1x1"))
     assert "random weights" in plan.notes[0]
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("record", "message"),
     [
-        ({"method": "magic"}, "method must be one of si, pyramid-ensemble, wsms, antialias"),
+        ({"method": "magic"}, "method must be one of antialias, pyramid-ensemble, si, wsms"),
         (
             {"method": "si", "vote": "max"},
-            "method 'si' has no vote, got vote='max'; it belongs to pyra",
+            "method 'si' has no vote, got vote='max'; it has layers, scales; it belongs to pyra",
         ),
-        ({"method": "wsms", "scales": (1, 2)}, "belongs to si, pyramid-ensemble"),
+        ({"method": "wsms", "scales": (1, 2)}, "belongs to pyramid-ensemble, si"),
         ({"method": "wsms", "stages": 1}, "stages must be at least 2"),
         ({"method": "si", "scales": (0,)}, "positive and finite"),
         (
@@ -223,6 +229,6 @@ def test_a_new_integration_says_that_it_needs_training():
         ),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(given, said):
-    with pytest.raises(InputError, match=said):
-        Conversion(**given)
+def test_settings_that_do_not_fit_are_refused(record, message):
+    with pytest.raises(InputError, match=message):
+        as_method(record)

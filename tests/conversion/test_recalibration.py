@@ -37,19 +37,19 @@ def test_statistics_are_the_mean_over_the_batches():
     normed = [
         nn.functional.batch_norm(m, None, None, model[1].weight, model[1].bias, True) for m in maps
     ]
-    seen = torch.stack([model[3](n).mean((0, 2, 3)) for n in normed]).mean(0)
-    torch.testing.assert_close(model[4].running_mean, seen, rtol=1e-4, atol=1e-5)
+    means = torch.stack([model[3](n).mean((0, 2, 3)) for n in normed]).mean(0)
+    torch.testing.assert_close(model[4].running_mean, means, rtol=1e-4, atol=1e-5)
 
 
 def test_a_fault_leaves_everything_as_it_was():
     model = net().eval()
     model[1].running_mean.fill_(7)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    for batches, said in (
+    for batches, message in (
         ([], "at least one batch"),
         ([torch.randn(4, 1, 6, 6), torch.randn(1, 1, 6, 6)], "at least 2 images, got 1"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             recalibrate(model, batches)
         for name, tensor in model.state_dict().items():
             torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)

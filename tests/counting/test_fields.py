@@ -9,8 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from nearfar.counting import count
-from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
-from nearfar.pyramid import expand
+from nearfar.grid import Window
+from nearfar.layers import AxisField, PyramidConv2d, ScaleConv2d, ScaleLayer, ScalePool, SIConv2d
+from nearfar.models.initialisation import reset_he
+from nearfar.pyramid import collapse, expand
+from nearfar.pyramid import map as map_levels
 
 
 def row_of(model, size, name):
@@ -27,10 +30,10 @@ def test_lenet():
         *(nn.Conv2d(1, 6, 5, padding=2), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.AvgPool2d(2)),
         *(nn.Flatten(), nn.Linear(400, 10)),
     )
-    found = count(net, (1, 28, 28))
-    assert [row.field for row in found.rows] == [(5, 5), (6, 6), (14, 14), (16, 16), None]
-    assert [row.reach for row in found.rows] == ["pixels"] * 4 + ["whole image"]
-    assert [row.covers for row in found.rows] == [False] * 4 + [True]
+    table = count(net, (1, 28, 28))
+    assert [row.field for row in table.rows] == [(5, 5), (6, 6), (14, 14), (16, 16), None]
+    assert [row.reach for row in table.rows] == ["pixels"] * 4 + ["whole image"]
+    assert [row.covers for row in table.rows] == [False] * 4 + [True]
 
 
 def stride_first(model):
@@ -175,7 +178,7 @@ def extents(model, height=64, width=80):
         nn.init.uniform_(parameter, 0.5, 1.0)
     image = torch.rand(1, 2, height, width, dtype=torch.double, requires_grad=True)
     out = model(image)
-    found = [0, 0]
+    widest = [0, 0]
     middle = [n // 2 for n in out.shape[-2:]]
     for k in range(-6, 6):  # interpolation repeats its pattern
         at = [min(max(m + k, 0), n - 1) for m, n in zip(middle, out.shape[-2:], strict=True)]
@@ -184,8 +187,8 @@ def extents(model, height=64, width=80):
         for a, length in enumerate((height, width)):
             first, last = int(hit[:, a].min()), int(hit[:, a].max())
             if first > 0 and last < length - 1:  # else it may see less than it would
-                found[a] = max(found[a], last - first + 1)
-    return tuple(found)
+                widest[a] = max(widest[a], last - first + 1)
+    return tuple(widest)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -275,3 +278,77 @@ def test_covering_is_of_the_image_not_of_its_size():
     """A field as wide as the image does not cover it where no unit stands in the middle."""
     assert not count(nn.Conv2d(1, 1, 8, padding=1, stride=3), (1, 8, 8)).rows[0].covers
     assert count(nn.Conv2d(1, 1, 8), (1, 8, 8)).rows[0].covers
+
+
+class TwoSizes(ScaleLayer, nn.Module):
+    """A scale layer of somebody else's: the mean of a convolution over the map and over its half."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(2, 2, 3, 3))
+        self.bias = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        def convolve(y):
+            return F.conv2d(y, self.weight, self.bias, padding=1)
+
+        window = Window.make(3, padding=1)
+        return collapse(map_levels(convolve, expand(x, (1, 0.5)), window=window), "mean")
+
+    def receptive_field(self, x, fields, axis):
+        size = x.shape[axis - 2]
+        plain = fields[0].slide(size, 3, 1, 1, 1)
+        # Halved: unit j reads 2 j - 1 … 2 j + 2; doubled: the two units nearest to it.
+        half = fields[0].gather(lambda j: range(2 * j - 1, 2 * j + 3), 1, 2, size // 2)
+        half = half.slide(size // 2, 3, 1, 1, 1)
+        half = half.gather(lambda j: [(j - 1) // 2, (j + 1) // 2], 2, 1, size)
+        return [plain.union(half, size)]
+
+
+def test_a_scale_layer_of_one_s_own_is_one_layer_to_counting_and_initialisation():
+    layer = TwoSizes()
+    reset_he(layer)
+    assert not layer.bias.any()
+    assert 0 < float(layer.weight.detach().std()) < 1
+    model = then(layer)
+    scale, conv = count(model, (2, 64, 80), biases=True).rows
+    assert (scale.name, scale.type, scale.kind) == ("0", "TwoSizes", "scale layer")
+    assert (scale.units, scale.weights, scale.parameters) == (2 * 64 * 80, 38, 38)
+    assert scale.multiplications == (64 * 80 + 32 * 40) * 2 * 2 * 9
+    assert scale.connections == scale.multiplications + 2 * (64 * 80 + 32 * 40)
+    assert conv.field == extents(model)
+
+
+def test_windows_that_hold_the_whole_map_see_it():
+    """A Swin transformer's last maps are one window; its heads of earlier ones are not followed."""
+    rows = {row.name: row for row in count(on_meta("swin_tiny_patch4_window7_224")).rows}
+    assert rows["layers.0.blocks.0.attn.qkv"].field == (4, 4)
+    assert rows["layers.0.blocks.0.attn.proj"].reach == "not known"
+    assert rows["layers.3.blocks.0.attn.proj"].reach == "whole image"
+
+
+def test_a_recurrent_layer_reads_row_after_row():
+    class Rows(nn.Module):
+        def __init__(self, backwards):
+            super().__init__()
+            self.cell, self.last = nn.Linear(4, 2), nn.Conv2d(2, 1, 1)
+            self.backwards = backwards
+
+        def forward(self, x):
+            rows = x.flip(2).unbind(2) if self.backwards else x.unbind(2)
+            state = torch.zeros(1, 8, 2)
+            for row in rows:
+                state = self.cell(torch.cat([row.transpose(1, 2), state], 2)).tanh()
+            return self.last(state.transpose(1, 2).unsqueeze(2))
+
+    for backwards in (False, True):
+        row = row_of(Rows(backwards), (2, 5, 8), "last")
+        assert row.field == (5, 1)
+        assert row.covers is False
+
+
+def test_lines_of_units():
+    pixels = AxisField()
+    assert pixels.slide(8, 3, 2, 1, 1).slide(4, 3, 2, 1, 1).size == 7
+    assert pixels.slide(8, 3, 2, 1, 1).at(2) == (3, 5)
+    assert pixels.fixed(4).union(pixels, 8).at(7) == (4, 7)

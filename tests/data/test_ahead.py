@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from nearfar.data import DataSpec, ScaleData
-from nearfar.data.ahead import AheadLoader
+from nearfar.data.prefetch import AheadLoader
 
 
 class Numbers(Dataset):

@@ -63,7 +63,7 @@ def test_shifts_reach_every_place_evenly_and_differ_by_seed_and_epoch():
 
 @pytest.mark.parametrize("hold", [0, 2**28])
 def test_training_images_move_anew_each_epoch_and_others_never(monkeypatch, hold):
-    monkeypatch.setattr("nearfar.data.shown.HOLD", hold)
+    monkeypatch.setattr("nearfar.data.dataset.HOLD", hold)
     data = ScaleData(SPEC, batch_size=16, seed=2)
     loader = data.train_dataloader()
     plain = data.images("train", 1.0)

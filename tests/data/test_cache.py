@@ -7,8 +7,8 @@ import torch
 from pictures import folder, noise
 
 from nearfar.data import load_source
+from nearfar.data.cache import cache_folder
 from nearfar.data.sources import files
-from nearfar.data.sources.cache import cache_folder
 
 
 @pytest.fixture

@@ -114,6 +114,6 @@ def test_folds_are_the_same_bits_everywhere(tmp_path, monkeypatch):
     monkeypatch.setenv("NEARFAR_CACHE", str(tmp_path))
     data = mnist_scale_source(DATA, 0)
     assert (len(data.images), data.validation_from, data.test_from) == (62_000, 10_000, 12_000)
-    from nearfar.data.sources.cache import checksum
+    from nearfar.data.cache import checksum
 
     assert checksum({"images": data.images, "labels": data.labels})[:16] == "2f3d985941e904ec"

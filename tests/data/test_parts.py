@@ -6,11 +6,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from nearfar.data.sources.hub import hub_parts
 from pictures import folder, noise
 
 from nearfar.data import DataSpec, load_source
 from nearfar.data.sources import has_test_part
-from nearfar.data.sources.hub import hub_parts
 from nearfar.data.sources.parts import Parts, named_parts, part_named, shard_part
 from nearfar.errors import InputError
 

@@ -9,8 +9,8 @@ from pictures import folder, noise
 from PIL import Image
 
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol, load_source
-from nearfar.data.skipped import listing_skipped
 from nearfar.data.sources import decoding
+from nearfar.data.unreadable import listing_skipped
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, train
 

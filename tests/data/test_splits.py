@@ -89,7 +89,7 @@ def test_images_stay_bytes_and_are_not_copied(monkeypatch):
     monkeypatch.setattr(
         module, "load_source", lambda *_, **__: LabelledImages(stored, LABELS, names, 60)
     )
-    monkeypatch.setattr("nearfar.data.shown.HOLD", 0)
+    monkeypatch.setattr("nearfar.data.dataset.HOLD", 0)
     data = ScaleData(DataSpec("cifar10", split="official"))
     shown = data.train_dataloader().dataset
     assert shown._held is None

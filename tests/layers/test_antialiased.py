@@ -76,8 +76,8 @@ def test_pooling_is_all_maxima_blurred_and_left_out(size, kernel, stride, paddin
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     pool = AntialiasedMaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
     shape = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)(x).shape
-    found = pool(x)
-    assert found.shape == shape
+    output = pool(x)
+    assert output.shape == shape
     dense = F.pad(F.max_pool2d(x, kernel, 1, padding), (1, 1, 1, 1), mode="replicate")
     expected = blurred(dense, stride)
     inside = (
@@ -85,7 +85,7 @@ def test_pooling_is_all_maxima_blurred_and_left_out(size, kernel, stride, paddin
         slice(0, min(shape[-2], expected.shape[-2])),
         slice(0, min(shape[-1], expected.shape[-1])),
     )
-    torch.testing.assert_close(found[inside], expected[inside])
+    torch.testing.assert_close(output[inside], expected[inside])
 
 
 @pytest.mark.parametrize("wrong", [{"dilation": 2}, {"padding_mode": "reflect"}])

@@ -79,8 +79,8 @@ def test_onnx(name, tmp_path):
             verbose=False,
         )
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (given,) = session.get_inputs()
+    (graph_input,) = session.get_inputs()
     for shape in INPUTS:
         x = torch.randn(shape)
-        (found,) = session.run(None, {given.name: x.numpy()})
-        torch.testing.assert_close(torch.tensor(found), layer(x), rtol=1e-4, atol=1e-4)
+        (output,) = session.run(None, {graph_input.name: x.numpy()})
+        torch.testing.assert_close(torch.tensor(output), layer(x), rtol=1e-4, atol=1e-4)

@@ -111,13 +111,13 @@ def test_the_fast_path_is_the_composition(engine, stride, padding, dilation, gro
         return y, *torch.autograd.grad(y.square().sum(), [x, weight, bias])
 
     with forced(engine, "level"):
-        found = run()
+        output = run()
         if engine == "native":
             small = x.detach()[:1, :, :7, :7].requires_grad_()
             assert torch.autograd.gradcheck(through, (small, weight, bias))
             assert torch.autograd.gradgradcheck(through, (small, weight, bias), fast_mode=True)
     with reference_only():
         expected = run()
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(output, expected, strict=True):
         torch.testing.assert_close(a, b)
-    assert found[0].stride() == expected[0].stride()
+    assert output[0].stride() == expected[0].stride()

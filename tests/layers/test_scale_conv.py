@@ -37,10 +37,10 @@ def test_it_is_the_naive_definition(extent, groups, stride, padding, valid, size
     )
     x = torch.randn(1, 4, *size, dtype=torch.float64)
     p = expand(x, scales)
-    found = layer(p)
-    assert len(found) == (3 - extent + 1 if valid else 3)
+    output = layer(p)
+    assert len(output) == (3 - extent + 1 if valid else 3)
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    for s, level in enumerate(found.levels):
+    for s, level in enumerate(output.levels):
         h, w = p.levels[s].shape[-2:]
         total = 0.0
         for k in range(min(extent, 3 - s)):

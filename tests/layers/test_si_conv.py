@@ -87,8 +87,8 @@ def test_other_reductions(reduce):
     )
     stacked = torch.tensor(levels)
     expected = stacked.mean(0) if reduce == "mean" else stacked.logsumexp(0)
-    found = si_conv2d(x, weight, None, 2, 1, scales=(0.5, 1, 2), reduce=reduce)
-    torch.testing.assert_close(found[0], expected)
+    output = si_conv2d(x, weight, None, 2, 1, scales=(0.5, 1, 2), reduce=reduce)
+    torch.testing.assert_close(output[0], expected)
 
 
 def test_gradients():
@@ -216,9 +216,9 @@ def test_channels_last_and_autocast():
         layer(x.contiguous(memory_format=torch.channels_last)), layer(x), atol=1e-5, rtol=1e-5
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = layer(x)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), layer(x), atol=0.05, rtol=0.05)
+        output = layer(x)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), layer(x), atol=0.05, rtol=0.05)
 
 
 def test_meta_and_factory_arguments():

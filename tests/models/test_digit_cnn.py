@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nearfar.conversion import Conversion, convert_network
+from nearfar.conversion import SILayers, convert_network
 from nearfar.models import create_model
 from nearfar.models.digit_cnn import PlaceHead
 
@@ -37,9 +37,7 @@ def test_training_takes_the_sum_and_everything_else_the_convolution():
 
 def test_a_layer_that_a_conversion_put_in_its_place_is_used():
     net = create_model("cnn_digit")
-    converted, _ = convert_network(
-        net, Conversion("si", layers=("head.hidden.0",), scales=(1.0, 1.4)), 28
-    )
+    converted, _ = convert_network(net, SILayers(layers=("head.hidden.0",), scales=(1.0, 1.4)), 28)
     assert type(converted.head.hidden[0]) is not nn.Conv2d
     called = []
     converted.head.hidden[0].register_forward_hook(lambda *_: called.append(1))

@@ -9,6 +9,7 @@ import nearfar
 from nearfar.errors import InputError
 from nearfar.models import HierarchicalNet, SmallCNN, WSMSNet, create_model, list_models
 from nearfar.models.densenet_cifar import CifarDenseNet
+from nearfar.models.hierarchical import distinct_scales
 from nearfar.models.resnet_cifar import CifarResNet
 from nearfar.models.staged import StagedBackbone
 
@@ -70,6 +71,32 @@ def test_hierarchical_net_is_the_collapse_of_its_answers():
         ("max", logs.amax(0)),
     ):
         torch.testing.assert_close(HierarchicalNet(net, (0.5, 1, 2), vote)(x), expected)
+
+
+@pytest.mark.parametrize("window", [None, "image"])
+@pytest.mark.parametrize("vote", ["max", "mean", "logsumexp", "learned"])
+def test_scales_that_give_one_size_are_one_level(vote, window):
+    torch.manual_seed(0)
+    net = SmallCNN(num_classes=4, in_chans=1).eval()
+    many = HierarchicalNet(net, (0.5, 0.99, 1, 1.01), vote, window)
+    if vote == "learned":
+        nn.init.normal_(many.weights)
+    few = HierarchicalNet(net, (0.5, 1), vote, window)
+    if vote == "learned":
+        few.weights.data = many.weights.data[[0, 2]]
+    x = torch.rand(2, 1, 28, 28)  # 0.99 and 1.01 of 28 are 28
+    torch.testing.assert_close(many(x), few(x), rtol=0, atol=0)
+    assert len(many.forward_features(x)) == 2
+    # Of 200 they are 198 and 202, and all four count.
+    large = torch.rand(2, 1, 200, 200)
+    assert many.forward_features(large).scales == (0.5, 0.99, 1, 1.01)
+    assert not torch.equal(many(large), few(large))
+
+
+def test_a_size_is_named_by_the_scale_nearest_to_it():
+    maps = torch.rand(1, 1, 28, 28)
+    assert distinct_scales(maps, (1.01, 0.99, 1.0, 0.49, 0.5, 0.5)) == (1.0, 0.5)
+    assert distinct_scales(torch.rand(1, 1, 28, 60), (0.99, 1.0)) == (0.99, 1.0)
 
 
 def test_hierarchical_net_meets_a_doubled_thing_as_it_met_the_thing():

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from nearfar.conversion import Conversion, convert_network
+from nearfar.conversion import convert_network
 from nearfar.recognisers import open_recogniser
 from nearfar.shipping import export
 
@@ -26,8 +26,8 @@ def twin(name, method):
         return network
     # ConvNeXt halves its maps with patches, which are antialiased only where they are named.
     patches = name == "convnext_atto" and method == "antialias"
-    layers = ("stages.*.downsample.1",) if patches else None
-    network, _ = convert_network(network, Conversion(method, layers=layers))
+    layers = {"layers": ["stages.*.downsample.1"]} if patches else {}
+    network, _ = convert_network(network, {"method": method, **layers})
     if method == "wsms":  # its later stages are read with zeros until they are trained
         nn.init.normal_(network.get_classifier().weight, std=0.02)
     return network

@@ -45,7 +45,7 @@ def test_an_audit_shows_the_net_what_training_did(trained, tmp_path):
     result = audit(trained.path, scales=(0.5, 1.0), out=tmp_path).only
     for k, scale in enumerate((0.5, 1.0)):
         logits = by_hand(trained, data.images("test", scale))
-        assert torch.equal(result.curve.answers[k], logits.argmax(1))
+        assert torch.equal(result.curve.predictions[k], logits.argmax(1))
         with torch.inference_mode():
             raw = load_checkpoint(trained.path).model.network(data.images("test", scale))
         assert not torch.equal(raw.argmax(1), logits.argmax(1))  # so it matters here
@@ -75,12 +75,12 @@ def test_lightning_tells_the_images_which_epoch_it_is(tmp_path, monkeypatch):
     assert seen == [0, 1, 2]
 
 
-def test_a_finished_run_recorded_before_there_were_these_fields_is_returned(tmp_path, monkeypatch):
+def test_a_finished_run_whose_record_leaves_out_defaults_is_returned(tmp_path):
     data = DataSpec(train=128, validation=60, test=60)
     first = train(ModelSpec("cnn_small"), data, FitSpec(epochs=1), out=tmp_path)
     record = dict(first.record)
     for part, names in (
-        ("data", ("split", "augment", "pad", "normalize", "size")),
+        ("data", ("augment", "pad", "normalize")),
         ("fit", ("momentum", "decay_all", "milestones", "factor", "patience", "warmup_epochs", "warmup_lr")),
     ):  # fmt: skip
         for name in names:

@@ -178,8 +178,8 @@ def test_a_recipe_with_everything_in_it_goes_through_plain_data():
     assert recipe.as_dict()["fit"]["milestones"] == [82, 123]
 
 
-def test_recipes_recorded_before_these_fields_still_load():
-    old = {
+def test_fields_that_a_record_leaves_out_have_their_defaults():
+    record = {
         "model": {"name": "cnn_small", "options": {}},
         "data": {
             "source": "digits",
@@ -195,6 +195,7 @@ def test_recipes_recorded_before_these_fields_still_load():
             "validation": 300,
             "test": 0,
             "split_seed": 0,
+            "split": "seed",
         },
         "fit": {
             "epochs": 15,
@@ -213,7 +214,10 @@ def test_recipes_recorded_before_these_fields_still_load():
             "precision": "32-true",
         },
     }
-    recipe = Recipe.from_dict(old)
+    recipe = Recipe.from_dict(record)
     assert recipe.fit == FitSpec()
     assert recipe.data == recipe.data.explicit()
     assert recipe.data.train == 900
+    del record["data"]["split"]  # whose default depends on the files
+    with pytest.raises(InputError, match="not a record of a nearfar training run: 'split'"):
+        Recipe.from_dict(record)

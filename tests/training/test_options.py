@@ -28,6 +28,7 @@ from nearfar.training import (
 )
 from nearfar.training.lightning_module import ClassifierModule, Mixing, average_of
 from nearfar.training.optimisation import make_optimizer
+from nearfar.training.run_folder import WEIGHTS
 from nearfar.training.seeding import seed_step
 
 DATA = DataSpec(protocol=ScaleProtocol(16, 12), train=36, validation=20, test=20)
@@ -400,4 +401,4 @@ def test_refusals(make, message):
 def test_a_precision_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InputError, match="trainer settings cannot be used: .*7-bit"):
         weights(tmp_path, TrainerSpec(precision="7-bit"))
-    assert fit.WEIGHTS not in {p.name for p in tmp_path.iterdir()}
+    assert WEIGHTS not in {p.name for p in tmp_path.iterdir()}

@@ -39,7 +39,7 @@ TRAIN = importlib.import_module("nearfar.training.train")
 # 5 batches an epoch, the last a small one.
 MODEL = ModelSpec("dropping_cnn")
 DATA = DataSpec(
-    protocol=ScaleProtocol(16, 12), train=36, validation=20, test=20,
+    protocol=ScaleProtocol(16, 12, train_scales=(0.75, 1.0)), train=36, validation=20, test=20,
     normalize="standard", augment="crop_flip", pad=2, rotate=20, shear=10, stretch=1.2,
     exchange_sizes=(0.5, 2),
 )  # fmt: skip
@@ -300,7 +300,7 @@ def test_data_that_changed_are_noticed(tmp_path, monkeypatch):
     (root / "a" / "059.png").rename(root / "c" / "059.png")
     trained = go_on()
     assert trained.record["data"] == ScaleData(data).fingerprint()
-    assert audit(trained.path, scales=(1.0,)).only.curve.answers.shape == (1, 15)
+    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape == (1, 15)
     pictures(root, 61)
     with pytest.raises(
         InputError, match=r"trained with: 60 images then, 61 now, .*; audit it on the data as they"
@@ -309,12 +309,12 @@ def test_data_that_changed_are_noticed(tmp_path, monkeypatch):
     # In another place it is another data set; a record without a fingerprint is not checked.
     root.rename(tmp_path / "others")
     elsewhere = audit(trained.path, root=tmp_path / "others", scales=(1.0,)).only
-    assert elsewhere.curve.answers.shape[1] == 61
+    assert elsewhere.curve.predictions.shape[1] == 61
     assert "All 61 images of folder, which has no official test part" in " ".join(elsewhere.notes)
     (tmp_path / "others").rename(root)
     record = {k: v for k, v in trained.record.items() if k != "data"}
     save_checkpoint(trained.path, trained.model, record)
-    assert audit(trained.path, scales=(1.0,)).only.curve.answers.shape[1] == 16
+    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape[1] == 16
 
 
 def test_what_killed_writes_left_is_swept_up(tmp_path, monkeypatch):

@@ -101,7 +101,7 @@ def test_a_recipe_may_begin_with_somebodys_weights_and_convert(tmp_path):
     torch.manual_seed(3)
     net = create_model("cnn_small", num_classes=10, in_chans=1)
     torch.save({"state_dict": net.state_dict()}, tmp_path / "theirs.pth")
-    from nearfar.conversion import Conversion
+    from nearfar.conversion import SILayers
     from nearfar.training import load_checkpoint
 
     spec = ModelSpec(
@@ -109,7 +109,7 @@ def test_a_recipe_may_begin_with_somebodys_weights_and_convert(tmp_path):
         weights=str(tmp_path / "theirs.pth"),
         mean=(0.5,),
         std=(0.25,),
-        convert=Conversion("si", scales=(1.0,)),
+        convert=SILayers(scales=(1.0,)),
     )
     made = train(spec, DATA, FitSpec(epochs=1, lr=1e-9, keep="last"), out=tmp_path / "run")
     images = ScaleData(DATA).images("test", 1.0)

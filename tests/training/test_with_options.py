@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nearfar import load_checkpoint
-from nearfar.conversion import Conversion
+from nearfar.conversion import PyramidEnsemble
 from nearfar.data import DataSpec
 from nearfar.errors import InputError
 from nearfar.models import HierarchicalNet
@@ -64,7 +64,7 @@ def test_options_that_do_not_fit_are_refused_and_nothing_is_written(trained, tmp
 
 def test_scales_of_a_converted_network_are_its_conversions(tmp_path):
     data = DataSpec(train=60, validation=20, test=20)
-    model = ModelSpec(convert=Conversion("pyramid-ensemble", scales=(0.5, 1.0)))
+    model = ModelSpec(convert=PyramidEnsemble(scales=(0.5, 1.0)))
     fit = FitSpec(epochs=1, batch_size=20)
     run = train(model, data, fit, TrainerSpec(), 0, out=tmp_path / "run")
     with pytest.raises(InputError, match="convert its original again with other ones"):

@@ -1,17 +1,21 @@
-"""Measuring: accuracy against scale, cost, and the report."""
+"""Measuring models against scale: figures, flips, layers, cost, the gate, findings and the report."""
 
-from nearfar.auditing.accuracy import ScaleCurve, wilson_interval
+# The built-in figures register themselves; a new file of figures is imported here.
+from nearfar.auditing import figures as figures
+from nearfar.auditing.accuracy import Figure, ScaleCurve, register_figure
 from nearfar.auditing.cost import Cost, cost_of, time_batches
+from nearfar.auditing.intervals import wilson_interval
 from nearfar.auditing.invariance import invariance_scores
 from nearfar.auditing.measure import audit
 from nearfar.auditing.result import Audit, AuditResult, Failure, Flips, LayerScores, Verdict
-from nearfar.auditing.winners import winner_maps
+from nearfar.auditing.winning_scale import winner_maps
 
 __all__ = [
     "Audit",
     "AuditResult",
     "Cost",
     "Failure",
+    "Figure",
     "Flips",
     "LayerScores",
     "ScaleCurve",
@@ -19,6 +23,7 @@ __all__ = [
     "audit",
     "cost_of",
     "invariance_scores",
+    "register_figure",
     "time_batches",
     "wilson_interval",
     "winner_maps",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.entrants import Entrant
-from nearfar.auditing.images import AuditedImages, Side
+from nearfar.auditing.images import AuditedImages
+from nearfar.data.preprocess import Images
 
 __all__ = ["ask_all"]
 
@@ -52,13 +53,13 @@ def ask_all(
         if e.recogniser.card.num_classes > _FIVE
     }
     one = min(range(len(scales)), key=lambda k: abs(scales[k] - 1))
-    for at, read in _batches(entrants, images, batch_size):
+    for at, read in _batches(images, batch_size):
         here = slice(int(at[0]), int(at[-1]) + 1)
         labels = images.labels[at]
         for entrant in entrants:
             name = entrant.name
             for k, scale in enumerate(scales):
-                logits = entrant.recogniser.ask(entrant.show(read[entrant.protocol.side], scale))
+                logits = entrant.recogniser.ask(entrant.show(read, scale))
                 best, answer = logits.max(dim=1)
                 answer[~logits.isfinite().all(dim=1)] = NO_ANSWER
                 answers[name][k, here] = answer
@@ -78,24 +79,17 @@ def ask_all(
     }
 
 
-def _batches(
-    entrants: Sequence[Entrant], images: AuditedImages, batch_size: int
-) -> Iterator[tuple[Tensor, dict[Side, Tensor]]]:
-    """Batches of indices with their images by side, each read while the one before is asked about."""
-    sides = list(dict.fromkeys(entrant.protocol.side for entrant in entrants))
-    parts = torch.split(torch.arange(len(images)), batch_size)
-
-    def read(at: Tensor) -> dict[Side, Tensor]:
-        return {side: images.read(at, side) for side in sides}
-
+def _batches(images: AuditedImages, batch_size: int) -> Iterator[tuple[Tensor, Images]]:
+    """Batches of indices with their images, each read while the one before is asked about."""
+    parts = list(images.batches(torch.arange(len(images)), batch_size))
     pool = ThreadPoolExecutor(1, thread_name_prefix="reading")
     try:
-        ahead = pool.submit(read, parts[0])
+        ahead = pool.submit(images.read, parts[0])
         for at, after in zip(parts, [*parts[1:], None], strict=True):
-            found = ahead.result()
+            read = ahead.result()
             if after is not None:
-                ahead = pool.submit(read, after)
-            yield at, found
-            del found
+                ahead = pool.submit(images.read, after)
+            yield at, read
+            del read
     finally:  # an interruption does not wait for what nobody will see
         pool.shutdown(wait=True, cancel_futures=True)

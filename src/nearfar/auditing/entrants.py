@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nearfar.data import ScaleProtocol
-from nearfar.data.protocol import Background
+from nearfar.data.preprocess import Background, Images
 from nearfar.errors import InputError
 from nearfar.recognisers import Model, Recogniser, open_recogniser
 from nearfar.recognisers.files import card_beside
@@ -38,17 +38,13 @@ class Entrant:
     protocol: ScaleProtocol
     notes: tuple[str, ...] = ()
 
-    def show(self, images: Tensor, scale: float) -> Tensor:
-        """``[B, C, h, w]`` as stored → ``[B, in_chans, S, S]`` at a scale, values from 0 to 1."""
-        return self._coloured(self.protocol.render(images, scale))
+    def show(self, images: Images, scale: float) -> Tensor:
+        """Decoded images → ``[B, in_chans, S, S]`` at a scale, values from 0 to 1."""
+        return self.protocol.render(images, scale, channels=self.recogniser.card.in_chans)
 
-    def show_each(self, images: Tensor, scales: Tensor) -> Tensor:
+    def show_each(self, images: Images, scales: Tensor) -> Tensor:
         """:meth:`show` with a scale of its own for each image, ``[B]``."""
-        return self._coloured(self.protocol.render_each(images, scales))
-
-    def _coloured(self, shown: Tensor) -> Tensor:
-        # As the data room does with grey files: all three channels are the one there is.
-        return shown.expand(-1, self.recogniser.card.in_chans, -1, -1)
+        return self.protocol.render_each(images, scales, channels=self.recogniser.card.in_chans)
 
 
 def open_entrants(

@@ -1,4 +1,4 @@
-"""The surest wrong answers to images that are known at scale 1."""
+"""The most confident wrong predictions for images that are recognised at scale 1."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ from nearfar.auditing.result import Failure
 __all__ = ["find_failures"]
 
 _MOST = 12
-_SURE = 0.5
+_CONFIDENT = 0.5
 
 
 def find_failures(
     entrant: Entrant, images: AuditedImages, curve: ScaleCurve, most: int = _MOST
 ) -> tuple[Failure, ...]:
-    """Images answered rightly at scale 1 and most surely wrongly at another, one entry each.
+    """Images classified correctly at scale 1 and most confidently wrongly at another, one entry each.
 
-    Each is shown at the scale nearest to 1 where the wrong answer has at least half of the probability
-    (or, where none has, as much as the surest).
+    Each entry is of the scale nearest to 1 where the wrong class has at least half of the probability
+    (or, where none has, as much as the most confident).
 
     Args:
-        entrant: who answered.
+        entrant: the model.
         images: of the audit; these few are read again.
-        curve: its answers, with their confidence.
+        curve: its predictions, with their confidence.
         most: how many at most.
 
     Returns:
-        The surest first.
+        The most confident first.
     """
-    assert curve.confidence is not None, "the audit keeps it"
-    one = curve.scales.index(curve.reference)
-    wrong = (curve.answers != curve.labels) & (curve.answers[one] == curve.labels)
-    sure = torch.where(wrong, curve.confidence, -1.0)
-    best = sure.max(dim=0).values
-    chosen = best.argsort(descending=True, stable=True)[:most]
-    chosen = chosen[best[chosen] >= 0]
+    assert curve.confidence is not None, "an audit records it"
+    reference = curve.scales.index(curve.reference)
+    right = curve.predictions == curve.labels
+    confidence = torch.where(~right & right[reference], curve.confidence, -1.0)
+    highest = confidence.max(dim=0).values
+    chosen = highest.argsort(descending=True, stable=True)[:most]
+    chosen = chosen[highest[chosen] >= 0]
     if not len(chosen):
         return ()
     by_distance = sorted(
         range(len(curve.scales)),
-        key=lambda k: (abs(math.log(curve.scales[k] / curve.scales[one])), curve.scales[k]),
+        key=lambda k: (abs(math.log(curve.scales[k] / curve.scales[reference])), curve.scales[k]),
     )
-    read = images.read(chosen, entrant.protocol.side)
-    before = entrant.show(read, curve.scales[one])
-    found = []
+    originals = images.read(chosen)
+    recognised = entrant.show(originals, curve.scales[reference])
+    failures = []
     for j, i in enumerate(chosen.tolist()):
-        enough = min(_SURE, float(best[i]))
-        k = next(k for k in by_distance if sure[k, i] >= enough)
-        found.append(
+        enough = min(_CONFIDENT, float(highest[i]))
+        k = next(k for k in by_distance if confidence[k, i] >= enough)
+        failures.append(
             Failure(
                 index=i,
                 scale=curve.scales[k],
                 label=int(curve.labels[i]),
-                answer=int(curve.answers[k, i]),
-                confidence=float(sure[k, i]),
-                before=before[j].clone(),
-                shown=entrant.show(read[j : j + 1], curve.scales[k])[0].clone(),
+                answer=int(curve.predictions[k, i]),
+                confidence=float(confidence[k, i]),
+                recognised_image=recognised[j].clone(),
+                failed_image=entrant.show(originals[j : j + 1], curve.scales[k])[0].clone(),
             )
         )
-    return tuple(found)
+    return tuple(failures)

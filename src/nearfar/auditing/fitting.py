@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nearfar.auditing.entrants import Entrant
 from nearfar.data import DataSpec, LabelledImages
+from nearfar.data.image_dataset import channels_of
 from nearfar.data.sources import is_own
 from nearfar.errors import InputError
 from nearfar.training.checkpoint import data_change
@@ -13,39 +14,37 @@ from nearfar.training.checkpoint import data_change
 __all__ = ["check_fit", "check_unchanged", "is_its_own", "same_images"]
 
 
-def check_fit(entrant: Entrant, source: str, found: LabelledImages) -> None:
-    """Refuses data of other classes, and colour images for a recogniser of grey ones.
-
-    A recogniser of RGB images is shown grey ones with three equal channels.
+def check_fit(entrant: Entrant, source: str, dataset: LabelledImages) -> None:
+    """Refuses data of other classes, or of channels that cannot become the classifier's.
 
     Raises:
         InputError: they do not fit.
     """
-    card, here = entrant.recogniser.card, found.class_names
-    channels = int(found.images.shape[1])
+    card, names = entrant.recogniser.card, dataset.class_names
+    channels = channels_of(dataset.images)
     mend = "audit it on data of its own classes"
-    if card.num_classes != len(here):
+    if card.num_classes != len(names):
         named = "" if card.class_names is None else f" ({_some(card.class_names)})"
         raise InputError(
-            f"{entrant.name} answers with {card.num_classes} classes{named}, {source} has {len(here)} "
-            f"({_some(here)}); {mend}"
+            f"{entrant.name} answers with {card.num_classes} classes{named}, {source} has {len(names)} "
+            f"({_some(names)}); {mend}"
         )
-    if card.class_names is not None and card.class_names != here:
-        pairs = enumerate(zip(card.class_names, here, strict=True))
+    if card.class_names is not None and card.class_names != names:
+        pairs = enumerate(zip(card.class_names, names, strict=True))
         other = next(i for i, (a, b) in pairs if a != b)
         raise InputError(
-            f"{entrant.name} knows the {len(here)} classes {_some(card.class_names)}, {source} has the "
-            f"classes {_some(here)}: class {other} is {card.class_names[other]!r} there and "
-            f"{here[other]!r} here; {mend}"
+            f"{entrant.name} knows the {len(names)} classes {_some(card.class_names)}, {source} has the "
+            f"classes {_some(names)}: class {other} is {card.class_names[other]!r} there and "
+            f"{names[other]!r} here; {mend}"
         )
-    if card.in_chans not in (channels, 3):
+    if card.in_chans != channels and not {card.in_chans, channels} <= {1, 3}:
         raise InputError(
             f"{entrant.name} takes images of {card.in_chans} channel{'s' * (card.in_chans > 1)}, those of "
-            f"{source} have {channels}; audit it on such images: colours are not thrown away unasked"
+            f"{source} have {channels}; audit it on such images: only grey and RGB become each other"
         )
 
 
-def check_unchanged(entrant: Entrant, source: str, found: LabelledImages) -> None:
+def check_unchanged(entrant: Entrant, source: str, dataset: LabelledImages) -> None:
     """Refuses data that changed since a checkpoint was trained on them.
 
     Raises:
@@ -54,7 +53,7 @@ def check_unchanged(entrant: Entrant, source: str, found: LabelledImages) -> Non
     trained = entrant.recogniser.checkpoint
     assert trained is not None, "its own data are a checkpoint's"
     # Older records lack the key.
-    changed = data_change(trained.record.get("data"), found.fingerprint())
+    changed = data_change(trained.record.get("data"), dataset.fingerprint())
     if changed:
         raise InputError(
             f"the images of {source} are not those that {trained.path} was trained with: {changed}, so that "
@@ -73,12 +72,12 @@ def is_its_own(entrant: Entrant, spec: DataSpec) -> bool:
     return _place(spec.root) == _place(learnt.root)
 
 
-def same_images(entrant: Entrant, source: str, found: LabelledImages) -> bool:
+def same_images(entrant: Entrant, source: str, dataset: LabelledImages) -> bool:
     """Whether data in another place are, by their fingerprint, those a checkpoint was trained on."""
     trained = entrant.recogniser.checkpoint
     if trained is None or trained.data is None or not is_own(trained.data.source):
         return False
-    return bool(trained.record.get("data") == found.fingerprint())
+    return bool(trained.record.get("data") == dataset.fingerprint())
 
 
 def _place(root: Path | None) -> Path | None:

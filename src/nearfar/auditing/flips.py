@@ -1,4 +1,4 @@
-"""How small a change of scale flips an answer, found by search."""
+"""How small a change of scale flips a prediction, found by search."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 from nearfar.auditing.entrants import Entrant
 from nearfar.auditing.images import AuditedImages
 from nearfar.auditing.result import Flips
+from nearfar.data.preprocess import Images
 
 __all__ = ["PRECISION", "find_flips", "most_answers"]
 
 #: A flip is known to this factor of scale.
 PRECISION = 1.02
-_COARSE = 2 ** (1 / 8)
+_STEP = 2 ** (1 / 8)
 
 
 def find_flips(
@@ -28,29 +29,29 @@ def find_flips(
     batch_size: int = 128,
     answered: Callable[[int], None] = lambda count: None,
 ) -> Flips:
-    """The smallest change of scale, up and down, at which the answer to an image is another.
+    """The smallest change of scale, up and down, at which the predicted class of an image changes.
 
-    From scale 1 outward in steps of at most an eighth of an octave until the answer changes, then by
-    bisection of that step. All images of a batch are asked about together, each at its own scale.
+    From scale 1 outward in steps of at most an eighth of an octave until the prediction changes, then by
+    bisection of that step. All images of a batch are predicted together, each at its own scale.
 
     Args:
-        entrant: whom to ask.
+        entrant: the model.
         images: of the audit.
-        which: ``[M]``, about which of them.
-        lowest, highest: how far to search; a direction is left out where 1 is its end.
+        which: ``[M]`` indices of the images to search.
+        lowest, highest: the ends of the search; a direction is left out where 1 is its end.
         batch_size: images at a time.
-        answered: called with how many answers came in.
+        answered: called with the number of new predictions.
 
     Limits:
-        An answer that changes and comes back within one step is not seen.
+        A prediction that changes and changes back within one step is missed.
     """
     smaller, larger = [], []
-    for at in torch.split(which, batch_size):
-        shown = images.read(at, entrant.protocol.side)
-        first = _ask(entrant, shown, torch.ones(len(at), dtype=torch.float64))
-        answered(len(at))
-        smaller.append(_search(entrant, shown, first, lowest, answered))
-        larger.append(_search(entrant, shown, first, highest, answered))
+    for indices in images.batches(which, batch_size):
+        originals = images.read(indices)
+        first = _predict(entrant, originals, torch.ones(len(indices), dtype=torch.float64))
+        answered(len(indices))
+        smaller.append(_search(entrant, originals, first, lowest, answered))
+        larger.append(_search(entrant, originals, first, highest, answered))
     none = torch.empty(0, dtype=torch.float64)
     return Flips(
         which,
@@ -63,18 +64,18 @@ def find_flips(
 
 
 def most_answers(count: int, lowest: float, highest: float) -> int:
-    """How many answers :func:`find_flips` takes at most for ``count`` images."""
+    """How many predictions :func:`find_flips` needs at most for ``count`` images."""
     return count * (1 + sum(_steps(end) + _bisections(end) for end in (lowest, highest)))
 
 
 def _search(
     entrant: Entrant,
-    shown: Tensor,
+    images: Images,
     first: Tensor,
     end: float,
     answered: Callable[[int], None],
 ) -> Tensor:
-    """For each image the scale from 1 to ``end``, nearest to 1, of another answer; NaN if there is none."""
+    """For each image the scale from 1 to ``end``, nearest to 1, of another prediction; NaN: there is none."""
     steps = _steps(end)
     same = torch.ones(len(first), dtype=torch.float64)
     other = torch.full_like(same, torch.nan)
@@ -84,26 +85,26 @@ def _search(
             break
         scale = end if step == steps else end ** (step / steps)
         scales = torch.full((len(left),), scale, dtype=torch.float64)
-        changed = _ask(entrant, shown[left], scales) != first[left]
+        changed = _predict(entrant, _some(images, left), scales) != first[left]
         answered(len(left))
         other[left[changed]] = scale
         same[left[~changed]] = scale
-    found = (~other.isnan()).nonzero().flatten()
+    flipped = (~other.isnan()).nonzero().flatten()
     for _ in range(_bisections(end)):
-        if not len(found):
+        if not len(flipped):
             break
-        middle = (same[found] * other[found]).sqrt()
-        changed = _ask(entrant, shown[found], middle) != first[found]
-        answered(len(found))
-        other[found[changed]] = middle[changed]
-        same[found[~changed]] = middle[~changed]
+        middle = (same[flipped] * other[flipped]).sqrt()
+        changed = _predict(entrant, _some(images, flipped), middle) != first[flipped]
+        answered(len(flipped))
+        other[flipped[changed]] = middle[changed]
+        same[flipped[~changed]] = middle[~changed]
     return other
 
 
 def _steps(end: float) -> int:
     """How many steps of at most an eighth of an octave lead from 1 to ``end``."""
     # Rounding must not make a ninth step of an octave.
-    return math.ceil(abs(math.log(end, _COARSE)) - 1e-9)
+    return math.ceil(abs(math.log(end, _STEP)) - 1e-9)
 
 
 def _bisections(end: float) -> int:
@@ -115,5 +116,9 @@ def _bisections(end: float) -> int:
     return max(0, math.ceil(math.log2(width / math.log(PRECISION)) - 1e-9))
 
 
-def _ask(entrant: Entrant, images: Tensor, scales: Tensor) -> Tensor:
+def _predict(entrant: Entrant, images: Images, scales: Tensor) -> Tensor:
     return entrant.recogniser.ask(entrant.show_each(images, scales)).argmax(dim=1)
+
+
+def _some(images: Images, indices: Tensor) -> Images:
+    return images[indices] if isinstance(images, Tensor) else [images[i] for i in indices.tolist()]

@@ -8,23 +8,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nearfar.auditing.accuracy import ScaleCurve
+from nearfar.auditing.accuracy import ScaleCurve, registered_figures
 from nearfar.auditing.result import Verdict
 from nearfar.errors import InputError
 
 __all__ = ["Requirement", "judge", "read_requirements"]
 
-_AT_SCALE = ("top1", "top5", "confidence", "ece", "flips", "loss")
-_OF_ALL = ("band_low", "band_high")
+#: Besides the registered figures: the accuracy lost against the baseline, and the ends of the band.
+_LOSS, _BAND_ENDS = "loss", ("band_low", "band_high")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _FORM = re.compile(
     rf"(?:(?P<name>.+):)?(?P<figure>\w+)(?:@(?P<scale>{_NUMBER}))?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>{_NUMBER})"
-)
-_HOW = (
-    f"a requirement is FIGURE@SCALE and a bound, as in top1@0.5>=0.80, or band_low<=0.6; figures are "
-    f"{', '.join(_AT_SCALE)} at a scale, {' and '.join(_OF_ALL)} without; >=, <=, > or <; NAME: before "
-    f"it asks it of one model only"
 )
 
 
@@ -33,12 +28,12 @@ class Requirement:
     """A bound on a figure.
 
     Attributes:
-        text: as it was given, without the model's name.
-        model: of whom it is asked; ``None``: of everybody but the baseline.
-        figure: which.
+        text: as it was written, without the model's name.
+        model: whom it binds; ``None``: every model but the baseline.
+        figure: a registered figure, ``loss``, ``band_low`` or ``band_high``.
         scale: at which scale; ``None`` for the band's ends.
         sign: ``>=``, ``<=``, ``>`` or ``<``.
-        bound: the figure's.
+        bound: of the figure.
     """
 
     text: str
@@ -54,25 +49,24 @@ class Requirement:
 
 
 def read_requirements(
-    given: Sequence[str], models: Mapping[str, int], baseline: str, scales: Sequence[float]
+    texts: Sequence[str], models: Mapping[str, int], baseline: str, scales: Sequence[float]
 ) -> tuple[Requirement, ...]:
     """Reads requirements before anything is measured.
 
     Args:
-        given: one or several each, separated by commas.
+        texts: one or several requirements each, separated by commas.
         models: how many classes each model has, by its name.
-        baseline: the name of the one that ``loss`` is against.
+        baseline: the name of the model that ``loss`` is against.
         scales: those of the audit.
 
     Raises:
-        InputError: one that cannot be read, or asks for what the audit will not know.
+        InputError: one that cannot be read, or that the audit could not judge.
     """
-    if isinstance(given, str):
-        given = (given,)
-    words = [word.strip() for text in given for word in text.split(",")]
+    texts = (texts,) if isinstance(texts, str) else texts
+    words = [word.strip() for text in texts for word in text.split(",")]
     if not all(words):
         raise InputError(
-            f"a requirement is empty, got {list(given)}; give one such as top1@0.5>=0.80 (a variable that is "
+            f"a requirement is empty, got {list(texts)}; give one such as top1@0.5>=0.80 (a variable that is "
             f"not set gives none), or leave require out"
         )
     return tuple(_read(word, models, baseline, scales) for word in words)
@@ -84,56 +78,49 @@ def judge(
     baseline: str,
     max_loss: float,
 ) -> tuple[Verdict, ...]:
-    """Which requirements are met; those without a name are asked of every model but the baseline.
+    """Which requirements are met; those without a name bind every model but the baseline.
 
     Args:
         requirements: as read.
         curves: by name.
-        baseline: the name of the one that ``loss`` is against; asked too where it is alone.
-        max_loss: that makes the bands.
+        baseline: the name of the model that ``loss`` is against; where it is alone it is judged too.
+        max_loss: of the bands, as a fraction.
     """
     rivals = [name for name in curves if name != baseline] or [baseline]
-    found = []
-    for asked in requirements:
-        for name in rivals if asked.model is None else [asked.model]:
-            value = _value(asked, curves[name], curves[baseline], max_loss)
-            found.append(Verdict(asked.text, name, value, asked.met(value)))
-    return tuple(found)
+    verdicts = []
+    for requirement in requirements:
+        for name in rivals if requirement.model is None else [requirement.model]:
+            value = _value(requirement, curves[name], curves[baseline], max_loss)
+            verdicts.append(Verdict(requirement.text, name, value, requirement.met(value)))
+    return tuple(verdicts)
 
 
 def _read(
     word: str, models: Mapping[str, int], baseline: str, scales: Sequence[float]
 ) -> Requirement:
+    at_scale = (*registered_figures(), _LOSS)
     form = _FORM.fullmatch(word)
-    if form is None or form["figure"] not in (*_AT_SCALE, *_OF_ALL):
-        raise InputError(f"the requirement {word!r} cannot be read: {_HOW}")
+    if form is None or form["figure"] not in (*at_scale, *_BAND_ENDS):
+        raise InputError(
+            f"the requirement {word!r} cannot be read: a requirement is FIGURE@SCALE and a bound, as in "
+            f"top1@0.5>=0.80, or band_low<=0.6; figures are {', '.join(at_scale)} at a scale, "
+            f"{' and '.join(_BAND_ENDS)} without; >=, <=, > or <; NAME: before it binds one model only"
+        )
     name, figure = form["name"], form["figure"]
     if name is not None and name not in models:
         raise InputError(
             f"the requirement {word!r} is about {name!r}, the models are {', '.join(models)}; take one of "
             f"them, or leave the name out"
         )
-    scale = None if form["scale"] is None else float(form["scale"])
-    if figure in _OF_ALL and scale is not None:
+    scale = _scale_of(word, figure, None if form["scale"] is None else float(form["scale"]), scales)
+    judged = [name] if name else [m for m in models if m != baseline] or [baseline]
+    least = 2 if scale is None or figure == _LOSS else registered_figures()[figure].min_classes
+    few = next((m for m in judged if models[m] < least), None)
+    if few is not None:
         raise InputError(
-            f"the requirement {word!r} names a scale, but a band has but one end: leave @{scale:g} out"
+            f"the requirement {word!r} needs at least {least} classes, {few} has {models[few]}; take top1"
         )
-    if figure in _AT_SCALE:
-        near = [s for s in scales if scale is not None and math.isclose(s, scale, rel_tol=1e-9)]
-        if not near:
-            audited = ", ".join(f"{s:g}" for s in scales)
-            raise InputError(
-                f"the requirement {word!r} needs one of the scales audited ({audited}) after @; take one, or "
-                f"add it to scales"
-            )
-        scale = near[0]
-    asked = [name] if name else [m for m in models if m != baseline] or [baseline]
-    few = [m for m in asked if models[m] <= 5]
-    if figure == "top5" and few:
-        raise InputError(
-            f"the requirement {word!r} needs more than five classes, {few[0]} has {models[few[0]]}; take top1"
-        )
-    if figure == "loss" and (len(models) < 2 or name == baseline):
+    if figure == _LOSS and (len(models) < 2 or name == baseline):
         raise InputError(
             f"the requirement {word!r} compares a model with the baseline ({baseline}), and there is no "
             f"other; audit several, the baseline first"
@@ -142,13 +129,31 @@ def _read(
     return Requirement(text, name, figure, scale, form["sign"], float(form["bound"]))
 
 
-def _value(asked: Requirement, curve: ScaleCurve, baseline: ScaleCurve, max_loss: float) -> float:
-    if asked.scale is None:
+def _scale_of(word: str, figure: str, scale: float | None, scales: Sequence[float]) -> float | None:
+    """The audited scale that a requirement names; ``None`` for an end of the band."""
+    if figure in _BAND_ENDS:
+        if scale is not None:
+            raise InputError(
+                f"the requirement {word!r} names a scale, but a band has but one end: leave @{scale:g} out"
+            )
+        return None
+    for audited in scales:
+        if scale is not None and math.isclose(audited, scale, rel_tol=1e-9):
+            return audited
+    raise InputError(
+        f"the requirement {word!r} needs one of the scales audited ({', '.join(f'{s:g}' for s in scales)}) "
+        f"after @; take one, or add it to scales"
+    )
+
+
+def _value(
+    requirement: Requirement, curve: ScaleCurve, baseline: ScaleCurve, max_loss: float
+) -> float:
+    if requirement.scale is None:
         low, high = curve.band(curve.reference, max_loss)
-        return low if asked.figure == "band_low" else high
-    if asked.figure == "loss":
-        return baseline.accuracy(asked.scale) - curve.accuracy(asked.scale)
-    for figure in curve.figures:
-        if figure == asked.figure:
-            return curve.figure(figure, asked.scale)
-    raise AssertionError(f"{asked.figure} was checked when it was read")
+        return low if requirement.figure == "band_low" else high
+    if requirement.figure == _LOSS:
+        return baseline.accuracy(requirement.scale) - curve.accuracy(requirement.scale)
+    if requirement.figure not in curve.figures:
+        return math.nan  # nothing was recorded for it: not met
+    return curve.figure(requirement.figure, requirement.scale)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
+from nearfar.models.modes import evaluating
 from nearfar.progress import Progress, Step, silent
 
-__all__ = ["Neurons", "invariance_scores"]
+__all__ = ["Neurons", "invariance_scores", "recorded_outputs"]
 
 Neurons = Literal["units", "channels"]
+_Value = TypeVar("_Value")
 
 
 def invariance_scores(
     model: nn.Module,
     images: Tensor,
-    shown: Sequence[Callable[[Tensor], Tensor]],
+    transforms: Sequence[Callable[[Tensor], Tensor]],
     layers: Sequence[str],
     *,
     neurons: Neurons = "units",
@@ -35,19 +37,19 @@ def invariance_scores(
     .. math:: S_i = L_i / G_i
 
     A neuron fires where its value reaches a threshold, set so that it fires for a share of at least
-    ``firing`` of the images (:math:`G_i`; ties count in). :math:`L_i` is the share of transformed
-    copies that fire it too, of those images that fire it. A neuron that fires by chance scores 1, one
-    that fires for 1 % of the images and all their copies 100.
+    ``firing`` of the images (:math:`G_i`; ties count). :math:`L_i` is the share of transformed copies that
+    fire it too, of those images that fire it. A neuron that fires by chance scores 1, one that fires for
+    1 % of the images and all their copies 100.
 
     Args:
-        model: any network; set to eval mode for the time.
-        images: ``[N, ...]``, what ``shown`` takes.
-        shown: transformations, ``[B, ...]`` → the images that the model gets. The first is the
-            untransformed one, on which thresholds are set; it is no copy.
+        model: any network; in eval mode meanwhile.
+        images: ``[N, ...]``, the inputs of ``transforms``.
+        transforms: ``[B, ...]`` → the model's inputs. The first is the untransformed one, on which the
+            thresholds are set; it is no copy.
         layers: names of modules (``model.named_modules()``) that return a map ``[B, C, H, W]`` or a
             vector ``[B, C]``.
-        neurons: ``units``: every channel at every place, as printed; ``channels``: a channel's largest
-            value over all places, which does not ask a thing to stay in its place while it grows.
+        neurons: ``units``: every channel at every position, as printed; ``channels``: a channel's largest
+            value over all positions, so that a thing may move while it grows.
         firing: smallest share of images that a neuron fires for.
         top: share of a layer's neurons, the best ones, whose mean score is the layer's.
         batch_size: images at a time; it does not change the result.
@@ -60,93 +62,127 @@ def invariance_scores(
         InputError: an unknown layer or word, a share out of range, too few images or transformations.
 
     Limits:
-        Values of all neurons for all images are held at a time: units of large maps need much memory.
+        Values of all neurons for all images are in memory at a time: units of large maps need much.
+        Units before an in-place activation are read after it.
 
-    Source: I. Goodfellow et al. 2009, section 3 (their sign of a neuron is left out: with ReLUs a
-    neuron fires upwards); A. Akbari, section IV-A.2 and Fig. 5.
+    Source: I. Goodfellow et al. 2009, section 3 (without their sign of a neuron: with ReLUs a neuron fires
+    upwards); A. Akbari, section IV-A.2 and Fig. 5.
     """
-    modules = dict(model.named_modules())
-    unknown = [name for name in layers if name not in modules]
-    if unknown or not layers:
-        raise InputError(
-            f"layers must name modules of the network, got {list(layers)}; it has "
-            f"{', '.join(name for name in list(modules)[1:8])} …"
-        )
-    if neurons not in get_args(Neurons):
-        raise InputError(f"neurons must be one of {get_args(Neurons)}, got {neurons!r}")
-    if not (0 < firing < 1 and 0 < top <= 1) or len(images) * firing < 1 or len(shown) < 2:
-        raise InputError(
-            f"needs shares firing in (0, 1) and top in (0, 1], at least 1 / firing images and two "
-            f"transformations, got firing={firing}, top={top}, {len(images)} images and {len(shown)} "
-            f"transformations"
-        )
+    _check(model, images, transforms, layers, neurons, firing, top)
     few = max(1, math.ceil(firing * len(images)))
-    with _watched(model, {name: modules[name] for name in layers}, neurons) as seen:
-        plain = _collect(model, images, shown[0], seen, batch_size)
-        thresholds = {name: h.topk(few, dim=0).values[-1] for name, h in plain.items()}
-        fired = {name: h >= thresholds[name] for name, h in plain.items()}
-        again = {name: torch.zeros(h.shape[1]) for name, h in plain.items()}
-        del plain
-        for done, change in enumerate(shown[1:], start=1):
-            for name, h in _collect(model, images, change, seen, batch_size).items():
-                again[name] += ((h >= thresholds[name]) & fired[name]).sum(0)
-            progress(Step("invariance", done, len(shown) - 1))
+    with recorded_outputs(model, layers, _neuron_values(neurons)) as outputs:
+        values = _values(model, images, transforms[0], layers, outputs, batch_size)
+        thresholds = {name: v.topk(few, dim=0).values[-1] for name, v in values.items()}
+        fired = {name: v >= thresholds[name] for name, v in values.items()}
+        fired_again = {name: torch.zeros(v.shape[1]) for name, v in values.items()}
+        del values  # the largest tensors here
+        for done, transform in enumerate(transforms[1:], start=1):
+            values = _values(model, images, transform, layers, outputs, batch_size)
+            for name, v in values.items():
+                fired_again[name] += ((v >= thresholds[name]) & fired[name]).sum(0)
+            progress(Step("invariance", done, len(transforms) - 1))
     scores = {}
-    for name, mine in fired.items():
-        count = mine.sum(0)
-        local = again[name] / (count * (len(shown) - 1))
-        score = local / (count / len(images))
+    for name, images_fired in fired.items():
+        count = images_fired.sum(0)
+        local_rate = fired_again[name] / (count * (len(transforms) - 1))
+        score = local_rate / (count / len(images))
         best = score.topk(max(1, round(top * len(score)))).values
         scores[name] = float(best.mean())
     return scores
 
 
 @contextmanager
-def _watched(
-    model: nn.Module, layers: Mapping[str, nn.Module], neurons: Neurons
-) -> Iterator[dict[str, list[Tensor]]]:
-    """What layers return, as ``[B, neurons]``, for the time of the block; the model in eval mode."""
-    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+def recorded_outputs(
+    model: nn.Module, names: Sequence[str], value: Callable[[str, object], _Value]
+) -> Iterator[dict[str, list[_Value]]]:
+    """What modules return while the block runs; the model in eval mode.
 
-    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, given: object, answer: Tensor) -> None:
-            if not isinstance(answer, Tensor) or answer.dim() < 2:
-                raise InputError(f"layer {name!r} does not return one map; name another")
-            whole = neurons == "channels" and answer.dim() > 2
-            h = answer.flatten(2).amax(2) if whole else answer.flatten(1)
-            seen[name].append(h.detach().float().cpu())
+    Args:
+        model: any network.
+        names: of its modules.
+        value: module's name and output → what to record of it.
+
+    Returns:
+        By name, in the order in which the modules first run, a value for each run.
+    """
+    outputs: dict[str, list[_Value]] = {}
+
+    def hook_for(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            outputs.setdefault(name, []).append(value(name, output))
 
         return hook
 
-    modes = {module: module.training for module in model.modules()}
-    handles = [module.register_forward_hook(note(name)) for name, module in layers.items()]
-    model.eval()
+    modules = dict(model.named_modules())
+    handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
     try:
-        yield seen
+        with evaluating(model), torch.inference_mode():
+            yield outputs
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
 
 
-def _collect(
+def _check(
     model: nn.Module,
     images: Tensor,
-    change: Callable[[Tensor], Tensor],
-    seen: dict[str, list[Tensor]],
+    transforms: Sequence[object],
+    layers: Sequence[str],
+    neurons: str,
+    firing: float,
+    top: float,
+) -> None:
+    modules = dict(model.named_modules())
+    if not layers or any(name not in modules for name in layers):
+        raise InputError(
+            f"layers must name modules of the network, got {list(layers)}; it has "
+            f"{', '.join(name for name in list(modules)[1:8])} …"
+        )
+    if neurons not in get_args(Neurons):
+        raise InputError(f"neurons must be one of {get_args(Neurons)}, got {neurons!r}")
+    shares = 0 < firing < 1 and 0 < top <= 1
+    if not shares or len(images) * firing < 1 or len(transforms) < 2:
+        raise InputError(
+            f"needs shares firing in (0, 1) and top in (0, 1], at least 1 / firing images and two "
+            f"transformations, got firing={firing}, top={top}, {len(images)} images and {len(transforms)} "
+            f"transformations"
+        )
+
+
+def _neuron_values(neurons: Neurons) -> Callable[[str, object], Tensor]:
+    """A layer's output → ``[B, neurons]``."""
+
+    def values(name: str, output: object) -> Tensor:
+        if not isinstance(output, Tensor) or output.dim() < 2:
+            raise InputError(f"layer {name!r} does not return one map; name another")
+        whole = neurons == "channels" and output.dim() > 2
+        flat = output.flatten(2).amax(2) if whole else output.flatten(1)
+        return flat.detach().float().cpu()
+
+    return values
+
+
+def _values(
+    model: nn.Module,
+    images: Tensor,
+    transform: Callable[[Tensor], Tensor],
+    layers: Sequence[str],
+    outputs: Mapping[str, list[Tensor]],
     batch_size: int,
 ) -> dict[str, Tensor]:
-    with torch.inference_mode():
-        for part in torch.split(images, batch_size):
-            model(change(part))
-    found = {name: torch.cat(parts) for name, parts in seen.items()}
-    for name, h in found.items():
-        if len(h) != len(images):
+    """The values ``[N, neurons]`` of all images by layer; ``outputs`` is emptied."""
+    for batch in torch.split(images, batch_size):
+        model(transform(batch))
+    values = {}
+    for name in layers:
+        batches = outputs.get(name)
+        if not batches:
+            raise InputError(f"layer {name!r} does not run; name another")
+        values[name] = torch.cat(batches)
+        batches.clear()
+        if len(values[name]) != len(images):
             raise InputError(
-                f"layer {name!r} ran {len(h) / len(images):g} times for an image, as inside a net over a "
-                f"pyramid; name a layer that runs once"
+                f"layer {name!r} ran {len(values[name]) / len(images):g} times for an image, as inside a "
+                f"net over a pyramid; name a layer that runs once"
             )
-    for parts in seen.values():
-        parts.clear()
-    return found
+    return values

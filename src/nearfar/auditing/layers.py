@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from nearfar.auditing.entrants import Entrant
-from nearfar.auditing.equivariance import map_errors
 from nearfar.auditing.images import AuditedImages
-from nearfar.auditing.invariance import invariance_scores
+from nearfar.auditing.invariance import invariance_scores, recorded_outputs
 from nearfar.auditing.result import LayerScores
 from nearfar.errors import InputError
-from nearfar.recognisers.recogniser import evaluating
+from nearfar.pyramid import rescale_each
 
-__all__ = ["MOST_IMAGES", "check_layers", "layer_scales", "score_layers"]
+__all__ = [
+    "MOST_IMAGES",
+    "check_layers",
+    "layer_scales",
+    "map_errors",
+    "relative_errors",
+    "score_layers",
+]
 
 #: Scores are measured on so many images at most.
 MOST_IMAGES = 250
 _LEAST_IMAGES = 20
 _MOST_LAYERS = 24
 _RANGE = (0.5, 2.0)
-# Maps of so many images are held at a time.
-_AT_ONCE = 25
+# Maps of so many images are in memory at a time.
+_BATCH = 25
+#: Of the maps compared, this share of each side is left out along each edge.
+_EDGE = 1 / 8
 
 
 def check_layers(entrants: Sequence[Entrant], layers: bool | Sequence[str]) -> None:
@@ -62,19 +69,18 @@ def score_layers(
     """Invariance score and equivariance error of a network's layers, by hooks: it is not changed.
 
     Args:
-        entrant: whose layers.
+        entrant: the model.
         images: of the audit.
-        which: ``[M]``, on which of them.
+        which: ``[M]`` indices of the images to measure on.
         scales: of the audit; those from ½ to 2 are used.
         layers: ``True``: the convolutions, 24 evenly spread where there are more; or patterns of names, as
             in ``stages.*.conv1``.
-        answered: called with how many images were answered.
+        answered: called with the number of images that went through.
 
     Returns:
-        ``None`` where nobody can look inside. The invariance score is by channels
-        (:func:`nearfar.auditing.invariance_scores`), the equivariance error
-        (:mod:`nearfar.auditing.equivariance`) the median over the images, NaN where a map
-        is too small to compare.
+        ``None`` of a model without modules. The invariance score is by channels
+        (:func:`nearfar.auditing.invariance_scores`), the equivariance error (:func:`map_errors`) the
+        median over the images, NaN where a map is too small to compare.
 
     Limits:
         Layers that do not return one map, or run more than once an image, are left out, with the reason.
@@ -82,38 +88,26 @@ def score_layers(
     module = entrant.recogniser.module
     if module is None:
         return None
-    scales = layer_scales(scales)
-    if len(which) < _LEAST_IMAGES or not scales:
-        why = f"needs {_LEAST_IMAGES} images and a scale from 0.5 to 2 besides 1"
-        return LayerScores((), (), (), (), {"all layers": why}, len(which))
-    wanted = _wanted(entrant, layers)
-    if not wanted or entrant.recogniser.batch is not None:
-        why = "there is no convolution among its modules"
-        if wanted:
-            why = f"it takes batches of {entrant.recogniser.batch} images only"
-        return LayerScores((), (), (), (), {"all layers": why}, len(which))
-    place = next(module.parameters(), torch.empty(0))
-    read = images.read(which, entrant.protocol.side)
-
-    def shown(scale: float) -> Callable[[Tensor], Tensor]:
-        return lambda part: entrant.show(part, scale).to(place.device, place.dtype)
-
-    with evaluating(module), torch.inference_mode():
-        names, left_out = _usable(module, shown(1.0)(read[:2]), wanted)
+    scales, count = layer_scales(scales), len(which)
+    names = _candidates(entrant, layers)
+    obstacle = _obstacle(entrant, count, scales, names)
+    if obstacle:
+        return LayerScores((), (), (), (), {"all layers": obstacle}, count)
+    inputs_at = _preparation(entrant, module, images)
+    names, left_out = _usable(module, inputs_at(1.0)(which[:2]), names)
     if not names:
-        return LayerScores((), (), (), (), left_out, len(which))
-    count = len(which)
+        return LayerScores((), (), (), (), left_out, count)
     scores = invariance_scores(
         module,
-        read,
-        [shown(s) for s in (1.0, *scales)],
+        which,
+        [inputs_at(s) for s in (1.0, *scales)],
         names,
         neurons="channels",
         firing=max(0.01, 1 / count),
-        batch_size=_AT_ONCE,
+        batch_size=_BATCH,
         progress=lambda step: answered(count),
     )
-    errors = _errors(entrant, module, read, shown, names, scales)
+    errors = _errors(entrant, which, inputs_at, names, scales)
     answered(count * len(scales))
     return LayerScores(
         tuple(names),
@@ -125,12 +119,64 @@ def score_layers(
     )
 
 
+def map_errors(first: Tensor, moved: Tensor, scale: float, covered: float) -> Tensor | None:
+    """:func:`relative_errors` of a layer's maps, where the content lies at this scale.
+
+    Maps are taken to cover the whole canvas, so they are rescaled about their middle, as the content is
+    about the canvas's.
+
+    Args:
+        first: ``[B, C, h, w]``, the layer's maps of images at scale 1.
+        moved: likewise at ``scale``.
+        scale: of the images.
+        covered: the share of the canvas's side that content known at scale 1 covers at ``scale``, at most 1.
+
+    Returns:
+        ``[B]``, or ``None`` where fewer than two samples a side are left to compare.
+
+    Limits:
+        The samples of a strided layer lie half a stride or less off the middle of what they cover:
+        that shift counts as error.
+    """
+    factors = torch.full((len(first),), scale, dtype=torch.float64, device=first.device)
+    expected = rescale_each(first, factors, kernel="bilinear", outside="border")
+    for dim in (-2, -1):
+        size = first.shape[dim]
+        length = 2 * (int(size * covered) // 2) + size % 2  # about the middle
+        length = length if length <= size * covered + 1e-9 else length - 2
+        if length < 1 or length - 2 * round(length * _EDGE) < 2:
+            return None
+        begin = (size - length) // 2
+        moved, expected = (x.narrow(dim, begin, length) for x in (moved, expected))
+    return relative_errors(moved, expected)
+
+
+def relative_errors(moved: Tensor, expected: Tensor) -> Tensor:
+    r"""The relative difference of two batches of maps, an eighth of each side left out at every edge.
+
+    .. math:: |\Phi(T_s x) - T_s \Phi(x)| / |T_s \Phi(x)|
+
+    Args:
+        moved: ``[B, C, H, W]``, the maps of the rescaled image.
+        expected: ``[B, C, H, W]``, the rescaled maps of the image.
+
+    Returns:
+        ``[B]``; NaN where only zeros were expected.
+    """
+    rows, columns = (slice(round(n * _EDGE), n - round(n * _EDGE)) for n in moved.shape[-2:])
+    difference = (moved - expected)[..., rows, columns].flatten(1)
+    size = torch.linalg.vector_norm(expected[..., rows, columns].flatten(1), dim=1)
+    errors: Tensor = torch.linalg.vector_norm(difference, dim=1) / size
+    return errors
+
+
 def _modules(entrant: Entrant) -> Iterator[tuple[str, nn.Module]]:
-    assert entrant.recogniser.module is not None, "asked for before"
-    return (found for found in entrant.recogniser.module.named_modules() if found[0])
+    assert entrant.recogniser.module is not None, "checked before"
+    return (named for named in entrant.recogniser.module.named_modules() if named[0])
 
 
-def _wanted(entrant: Entrant, layers: bool | Sequence[str]) -> list[str]:
+def _candidates(entrant: Entrant, layers: bool | Sequence[str]) -> list[str]:
+    """The names of the layers asked for."""
     if isinstance(layers, bool):
         return [name for name, module in _modules(entrant) if isinstance(module, nn.Conv2d)]
     every = [name for name, _ in _modules(entrant)]
@@ -138,91 +184,88 @@ def _wanted(entrant: Entrant, layers: bool | Sequence[str]) -> list[str]:
     return [name for name in every if name in matched]
 
 
+def _obstacle(
+    entrant: Entrant, images: int, scales: Sequence[float], names: Sequence[str]
+) -> str | None:
+    """Why no layer can be measured, or ``None``."""
+    if images < _LEAST_IMAGES or not scales:
+        return f"needs {_LEAST_IMAGES} images and a scale from 0.5 to 2 besides 1"
+    if not names:
+        return "there is no convolution among its modules"
+    if entrant.recogniser.batch is not None:
+        return f"it takes batches of {entrant.recogniser.batch} images only"
+    return None
+
+
+def _preparation(
+    entrant: Entrant, module: nn.Module, images: AuditedImages
+) -> Callable[[float], Callable[[Tensor], Tensor]]:
+    """Scale → (indices of images → the network's inputs at that scale)."""
+    parameter = next(module.parameters(), torch.empty(0))
+
+    def inputs_at(scale: float) -> Callable[[Tensor], Tensor]:
+        return lambda indices: entrant.show(images.read(indices), scale).to(
+            parameter.device, parameter.dtype
+        )
+
+    return inputs_at
+
+
 def _usable(
-    module: nn.Module, batch: Tensor, wanted: Sequence[str]
+    module: nn.Module, batch: Tensor, names: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:
     """Layers that return one map once an image, in the order in which they run; the others, and why."""
-    modules = dict(module.named_modules())
-    maps: dict[str, list[object]] = {name: [] for name in wanted}
-    order: list[str] = []
-
-    def note(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(layer: nn.Module, given: object, answer: object) -> None:
-            maps[name].append(answer)
-            if name not in order:
-                order.append(name)
-
-        return hook
-
-    handles = [modules[name].register_forward_hook(note(name)) for name in wanted]
-    try:
+    with recorded_outputs(module, names, lambda name, output: output) as outputs:
         module(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     left_out = {}
-    for name in wanted:
-        found = maps[name]
-        if not found:
+    for name in names:
+        runs = outputs.get(name, [])
+        if not runs:
             left_out[name] = "it does not run"
-        elif len(found) > 1:
-            left_out[name] = f"it runs {len(found)} times an image, as inside a net over a pyramid"
-        elif not isinstance(found[0], Tensor) or found[0].dim() != 4:
+        elif len(runs) > 1:
+            left_out[name] = f"it runs {len(runs)} times an image, as inside a net over a pyramid"
+        elif not isinstance(runs[0], Tensor) or runs[0].dim() != 4:
             left_out[name] = "it does not return one map"
-        elif len(found[0]) != len(batch):
-            times = len(found[0]) / len(batch)
+        elif len(runs[0]) != len(batch):
+            times = len(runs[0]) / len(batch)
             left_out[name] = f"it sees an image {times:g} times at once, as over a pyramid"
-    usable = [name for name in order if name not in left_out]
+    usable = [name for name in outputs if name not in left_out]
     if len(usable) > _MOST_LAYERS:
-        at = torch.linspace(0, len(usable) - 1, _MOST_LAYERS).round().long().tolist()
-        usable = [usable[i] for i in at]
+        spread = torch.linspace(0, len(usable) - 1, _MOST_LAYERS).round().long().tolist()
+        usable = [usable[i] for i in spread]
     return usable, left_out
 
 
 def _errors(
     entrant: Entrant,
-    module: nn.Module,
-    read: Tensor,
-    shown: Callable[[float], Callable[[Tensor], Tensor]],
+    which: Tensor,
+    inputs_at: Callable[[float], Callable[[Tensor], Tensor]],
     names: Sequence[str],
     scales: Sequence[float],
 ) -> dict[str, list[float]]:
     """Median equivariance error by layer, at each scale."""
-    protocol = entrant.protocol
-    # What juts out of the canvas at scale 1 is not known there.
-    known = min(1.0, protocol.content / protocol.canvas)
-    found: dict[str, list[list[Tensor]]] = {name: [[] for _ in scales] for name in names}
-    with evaluating(module), torch.inference_mode(), _maps(module, names) as maps:
-        for part in torch.split(read, _AT_ONCE):
-            module(shown(1.0)(part))
-            first = dict(maps)
+    module, protocol = entrant.recogniser.module, entrant.protocol
+    assert module is not None, "checked before"
+    # Content that reaches beyond the canvas at scale 1 is not known there.
+    known = min(1.0, min(protocol.content_size) / max(protocol.canvas_size))
+    errors: dict[str, list[list[Tensor]]] = {name: [[] for _ in scales] for name in names}
+    with recorded_outputs(module, names, _copy) as outputs:
+        for batch in torch.split(which, _BATCH):
+            module(inputs_at(1.0)(batch))
+            first = {name: outputs[name].pop() for name in names}
             for k, scale in enumerate(scales):
-                module(shown(scale)(part))
+                module(inputs_at(scale)(batch))
                 for name in names:
-                    errors = map_errors(first[name], maps[name], scale, min(1.0, known * scale))
-                    if errors is not None:
-                        found[name][k].append(errors.float().cpu())
+                    moved = outputs[name].pop()
+                    batch_errors = map_errors(first[name], moved, scale, min(1.0, known * scale))
+                    if batch_errors is not None:
+                        errors[name][k].append(batch_errors.float().cpu())
     return {
         name: [float(torch.cat(parts).nanmedian()) if parts else math.nan for parts in by_scale]
-        for name, by_scale in found.items()
+        for name, by_scale in errors.items()
     }
 
 
-@contextmanager
-def _maps(module: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
-    """The latest map of each layer."""
-    modules = dict(module.named_modules())
-    maps: dict[str, Tensor] = {}
-
-    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(layer: nn.Module, given: object, answer: Tensor) -> None:
-            maps[name] = answer.clone()  # what follows may write into it
-
-        return hook
-
-    handles = [modules[name].register_forward_hook(note(name)) for name in names]
-    try:
-        yield maps
-    finally:
-        for handle in handles:
-            handle.remove()
+def _copy(name: str, output: object) -> Tensor:
+    assert isinstance(output, Tensor), "chosen so"
+    return output.clone()  # a later in-place operation may write into the output

@@ -13,8 +13,7 @@ from torch import Tensor
 from nearfar.atomic import write_atomically
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.answers import ask_all
-from nearfar.auditing.command import command_of
-from nearfar.auditing.cost import Cost, cost_of, time_batches
+from nearfar.auditing.cost import Cost, cost_of, peak_memory, time_batches
 from nearfar.auditing.entrants import Entrant, Models, open_entrants
 from nearfar.auditing.failures import find_failures
 from nearfar.auditing.findings import audit_findings
@@ -22,14 +21,13 @@ from nearfar.auditing.flips import find_flips, most_answers
 from nearfar.auditing.gate import judge, read_requirements
 from nearfar.auditing.images import AuditedImages, Data, choose_images
 from nearfar.auditing.layers import MOST_IMAGES, check_layers, layer_scales, score_layers
-from nearfar.auditing.memory import peak_memory
 from nearfar.auditing.notes import shown_notes
+from nearfar.auditing.output import SKIPPED, claim, command_of
 from nearfar.auditing.report import render_audit
 from nearfar.auditing.result import Audit, AuditResult, Flips, LayerScores
-from nearfar.auditing.writing import SKIPPED, claim
-from nearfar.data.protocol import Background
-from nearfar.data.skipped import listing_skipped
+from nearfar.data.preprocess import Background
 from nearfar.data.splits import stratified_order
+from nearfar.data.unreadable import listing_skipped
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
 from nearfar.provenance import machine, today
@@ -120,14 +118,11 @@ def audit(
     base = entrants[0].name
     wanted, added = _with_one(wanted or entrants[0].protocol.test_scales)
     for entrant in entrants:
-        for scale in (min(wanted), max(wanted)):
-            entrant.protocol.render(
-                torch.zeros(1, 1, 2, 2), scale
-            )  # a scale it refuses is refused now
+        entrant.protocol.check_scale(min(wanted), max(wanted))
     check_layers(entrants, layers)
     classes = {entrant.name: entrant.recogniser.card.num_classes for entrant in entrants}
     asked = read_requirements(require, classes, base, wanted)
-    choose = partial(choose_images, data, root, entrants, wanted, images, max_skipped)
+    choose = partial(choose_images, data, root, entrants, images, max_skipped)
     chosen = choose() if out is None else listing_skipped(choose, Path(out) / SKIPPED)
     work = _Work(progress, entrants, chosen, wanted, flips, layers)
     curves = work.ask(batch_size)
@@ -283,10 +278,9 @@ def _timed(
     entrants: Sequence[Entrant], images: AuditedImages, batch_size: int
 ) -> tuple[dict[str, float], Mapping[str, int | None], int]:
     """Seconds and bytes that each takes for a batch, and how many images that has."""
-    at = torch.arange(min(batch_size, len(images)))
-    shown: dict[str, Tensor] = {
-        e.name: e.show(images.read(at, e.protocol.side), 1.0).contiguous() for e in entrants
-    }
+    at = next(images.batches(torch.arange(len(images)), batch_size))
+    first = images.read(at)
+    shown: dict[str, Tensor] = {e.name: e.show(first, 1.0).contiguous() for e in entrants}
     seconds = time_batches({e.name: e.recogniser.ask for e in entrants}, shown, _ROUNDS)
     memory: dict[str, int | None] = {}
     for entrant in entrants:
@@ -302,7 +296,7 @@ def _cost(entrant: Entrant, images: AuditedImages) -> tuple[Cost | None, tuple[s
     module = entrant.recogniser.module
     if module is None:
         return None, ()
-    image = entrant.show(images.read(torch.tensor([0]), entrant.protocol.side), 1.0)[0]
+    image = entrant.show(images.read(torch.tensor([0])), 1.0)[0]
     place = next((p for p in module.parameters() if p.is_floating_point()), image)
     try:
         return cost_of(module, image.to(place.device, place.dtype)), ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+import torch
 
 from nearfar.auditing.entrants import Entrant
 from nearfar.auditing.images import AuditedImages
@@ -12,7 +12,7 @@ from nearfar.data import ScaleProtocol
 
 __all__ = ["shown_notes"]
 
-_BACKGROUNDS = {
+_BACKGROUNDS: dict[object, str] = {
     "black": "black",
     "grey": "grey",
     "edge": "filled with the content's outermost pixels",
@@ -30,58 +30,68 @@ def shown_notes(
         scales: of the audit.
     """
     protocol = entrant.protocol
-    channels = int(images.stored[protocol.side].images.shape[1])
     notes = [_canvas(protocol), _enlarged(protocol, images, scales)]
-    if entrant.recogniser.card.in_chans != channels:
-        notes.append("Grey images are shown with three equal channels.")
+    in_chans = entrant.recogniser.card.in_chans
+    if in_chans != images.channels:
+        notes.append(
+            "Grey images are shown with three equal channels."
+            if images.channels == 1
+            else "Colours are shown as grey: 0.299 R + 0.587 G + 0.114 B."
+        )
+    notes.append(entrant.recogniser.card.assumed)
     return tuple(note for note in notes if note)
 
 
 def _canvas(protocol: ScaleProtocol) -> str:
-    side = f"{protocol.canvas}×{protocol.canvas}"
-    if protocol.side == "shorter":
-        covers = f"the middle square of an image covers {protocol.content}·s pixels"
-    else:
-        covers = f"an image's longer side covers {protocol.content}·s pixels"
+    height, width = protocol.canvas_size
+    content = protocol.content
+    covers = {
+        "shorter": f"the shorter side of an image covers {content}·s pixels",
+        "longer": f"an image's longer side covers {content}·s pixels",
+        "both": f"an image is stretched to {content}·s pixels on both sides",
+    }[protocol.side]
+    cut = min(c / n for c, n in zip(protocol.canvas_size, protocol.content_size, strict=True))
+    background = _BACKGROUNDS.get(protocol.background, f"of the colour {protocol.background}")
     return (
-        f"At scale s {covers} about the middle of a canvas of {side}; what reaches beyond the canvas is cut "
-        f"off, as it is above {protocol.canvas / protocol.content:.3g}×, and what is left empty is "
-        f"{_BACKGROUNDS[protocol.background]}."
+        f"At scale s {covers} about the middle of a canvas of {height}×{width}; what reaches beyond the "
+        f"canvas is cut off, as it is above {cut:.3g}×, and what is left empty is {background}."
     )
 
 
 def _enlarged(protocol: ScaleProtocol, images: AuditedImages, scales: Sequence[float]) -> str:
     """From which scale on there are more pixels to fill than an image holds."""
-    native = images.native(protocol.side)
+    if images.sizes is None:
+        return ""
+    distinct, counts = torch.unique(images.sizes, dim=0, return_counts=True)
+    sizes: list[tuple[int, int]] = [(height, width) for height, width in distinct.tolist()]
+    # The largest scale at which an image is not enlarged: pixels it has over pixels it covers at scale 1.
+    limits = torch.tensor(
+        [
+            min(n / r for n, r in zip(size, protocol.resized_size(*size), strict=True))
+            for size in sizes
+        ]
+    )
     ordered = sorted(scales)
-    if native is None:
-        stored = int(images.stored[protocol.side].images.shape[-1])
-        return (
-            f"From which scale on images are enlarged beyond what they hold is not known: they are read when "
-            f"they are needed, and stored at {stored} pixels."
-        )
-    least = int(native.min())
-    first = _first(protocol, native.min(), ordered)
+
+    def first_above(limit: float) -> float | None:
+        return next((s for s in ordered if s > limit * (1 + 1e-6)), None)
+
+    first = first_above(float(limits.min()))
+    smallest = "×".join(str(n) for n in sizes[int(limits.argmin())])
     if first is None:
         return "No image is enlarged beyond the pixels that it holds."
-    if least == int(native.max()):
+    if len(sizes) == 1:
         return (
-            f"From {first:g}× on, images are enlarged beyond the {least} pixels they hold: detail is not "
+            f"From {first:g}× on, images are enlarged beyond the {smallest} pixels they hold: detail is not "
             f"added."
         )
-    half = _first(protocol, native.median(), ordered)
+    half = first_above(float(limits.repeat_interleave(counts).median()))
     rest = (
         "fewer than half of them are at any scale"
         if half is None
         else f"from {half:g}× on at least half"
     )
     return (
-        f"From {first:g}× on, some images are enlarged beyond what they hold (the smallest holds {least} "
-        f"pixels), {rest}: detail is not added."
+        f"From {first:g}× on, some images are enlarged beyond what they hold (one of {smallest} pixels "
+        f"first), {rest}: detail is not added."
     )
-
-
-def _first(protocol: ScaleProtocol, native: Tensor, ordered: Sequence[float]) -> float | None:
-    # Rounding must not call an image enlarged that is shown as it is.
-    limit = float(native) * (1 + 1e-6)
-    return next((s for s in ordered if protocol.content * s > limit), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from rich.table import Table
 from nearfar.auditing import Audit, AuditResult, audit
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
-from nearfar.cli.wording import in_words
 
 EXAMPLES = """\
   nearfar audit runs/digits_si/weights.safetensors
@@ -24,60 +22,43 @@ EXAMPLES = """\
   nearfar audit resnet20_cifar@resnet20.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --data cifar10
 """
 
-_COMMAND = in_words(audit, models=Sequence[str], data=str, root=Path | None, out=Path | None)
+_TYPES = {"models": Sequence[str], "data": str, "root": Path | None, "out": Path | None}
 
 
 def run(arguments: list[str]) -> int:
     """Parses, runs, shows; returns 1 where a requirement is not met."""
-    options = parse_call(_COMMAND, _one_list(arguments), EXAMPLES, positional=True)
+    options = parse_call(audit, arguments, EXAMPLES, positional=True, types=_TYPES)
     with shown_progress() as progress:
-        found = audit(**options, progress=progress)
-    _show(found)
-    _next(options, found)
-    return 0 if found.passed else 1
+        outcome = audit(**options, progress=progress)
+    _show(outcome)
+    _next(options, outcome)
+    return 0 if outcome.passed else 1
 
 
-def _one_list(arguments: Sequence[str]) -> list[str]:
-    """All that ``--require`` and ``--layers`` name as one list each, whether said once or several times."""
-    left: list[str] = []
-    lists: dict[str, list[str]] = {"--require": [], "--layers": []}
-    rest = iter(arguments)
-    for word in rest:
-        option, equals, value = word.partition("=")
-        if option == "--require":
-            value = value if equals else next(rest, "")
-            lists[option] += value.split(",") if value else [""]
-        elif option == "--layers" and equals and value.lower() not in ("true", "false"):
-            lists[option] += value.split(",")
-        else:
-            left.append(word)
-    return left + [f"{option}={json.dumps(words)}" for option, words in lists.items() if words]
-
-
-def _show(found: Audit) -> None:
-    first = found.results[found.baseline]
+def _show(outcome: Audit) -> None:
+    first = outcome.results[outcome.baseline]
     curve = first.curve
     table = Table(
         title=f"{len(curve.labels)} test images of {escape(first.source)}: right answers, %"
     )
     table.add_column("size", justify="right", no_wrap=True)
-    for name in found.results:
+    for name in outcome.results:
         table.add_column(escape(name), justify="right")
     for scale in sorted(curve.scales):
-        table.add_row(f"{scale:g}×", *(_cell(r, scale) for r in found.results.values()))
+        table.add_row(f"{scale:g}×", *(_cell(r, scale) for r in outcome.results.values()))
     cost = Table(title="Cost")
     cost.add_column("model")
     for heading in ("parameters", "multiplications", f"time of {first.batch}", "memory"):
         cost.add_column(heading, justify="right", no_wrap=True)
-    for name, result in found.results.items():
+    for name, result in outcome.results.items():
         cost.add_row(escape(name), *_cost(result))
     console.print(table, cost)
-    for name, result in found.results.items():
-        console.print(f"• {_band(name, result, found.max_loss)}", highlight=False, markup=False)
-    notes = dict.fromkeys(note for result in found.results.values() for note in result.notes)
-    for sentence in (*found.findings, *notes):
+    for name, result in outcome.results.items():
+        console.print(f"• {_band(name, result, outcome.max_loss)}", highlight=False, markup=False)
+    notes = dict.fromkeys(note for result in outcome.results.values() for note in result.notes)
+    for sentence in (*outcome.findings, *notes):
         console.print(f"• {sentence}", highlight=False, markup=False)
-    for verdict in found.verdicts:
+    for verdict in outcome.verdicts:
         word = "passed" if verdict.passed else "FAILED"
         console.print(
             f"{word}: {verdict.model}: {verdict.requirement} (it is {verdict.value:.4g})",
@@ -105,23 +86,23 @@ def _band(name: str, result: AuditResult, loss: float) -> str:
     curve = result.curve
     low, high = curve.band(curve.reference, loss)
     ends = curve.band_interval(curve.reference, loss)
-    said = [
+    edges = [
         f"{end:g}× (95 % interval {a:g}× to {b:g}×)" if a < b else f"{end:g}×"
         for end, (a, b) in zip((low, high), ends, strict=True)
     ]
-    return f"{name} stays within {100 * loss:g} points from {said[0]} to {said[1]}."
+    return f"{name} stays within {100 * loss:g} points from {edges[0]} to {edges[1]}."
 
 
-def _next(options: dict[str, Any], found: Audit) -> None:
+def _next(options: dict[str, Any], outcome: Audit) -> None:
     out = options.get("out")
     if out is None:
         steps = ["add --out DIR to keep these figures as audit.json, with a report to look at"]
     else:
         steps = [f"open {out / 'report.html'} in a browser", f"see {out / 'audit.json'}"]
-    if not found.verdicts:
-        one = found.results[found.baseline].curve.reference
+    if not outcome.verdicts:
+        reference = outcome.results[outcome.baseline].curve.reference
         steps.append(
-            f"add --require 'top1@{one:g}>=0.9' to end with status 1 where that is not met"
+            f"add --require 'top1@{reference:g}>=0.9' to end with status 1 where that is not met"
         )
     console.print(
         "\nNext:", *(f"  {step}" for step in steps), sep="\n", highlight=False, soft_wrap=True

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_type_hints
 
+from docstring_parser import parse
 from rich.table import Table
 
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
-from nearfar.cli.wording import in_words
-from nearfar.shipping import ConvertResult
+from nearfar.conversion import ConversionMethod, list_methods, method_class
+from nearfar.data import DataSpec
+from nearfar.errors import InputError
+from nearfar.shipping import CheckSpec, ConvertResult, FinetuneSpec, InputOptions
 from nearfar.shipping import convert as convert_model
 from nearfar.shipping.conversion_page import summary, verdict
+from nearfar.shipping.conversion_settings import FINETUNE
+from nearfar.training import FitSpec
 
 EXAMPLES = """\
   nearfar convert runs/digits_plain/weights.safetensors si --recalibrate
@@ -22,22 +31,137 @@ EXAMPLES = """\
       --std 0.229,0.224,0.225 --data cifar10 --data.train 5000 --finetune --out runs/near_and_far
 """
 
-_COMMAND = in_words(
-    convert_model,
-    {
-        "what :func:`nearfar.recognisers.open_recogniser` takes and is a network: a": "a",
-        "`` or the ``nn.Module`` itself": "``",
-    },
-    model=str,
-    out=Path,
-)
+
+def convert(
+    model: str,
+    method: str,
+    *,
+    data: DataSpec | None = None,
+    recalibrate: bool = False,
+    finetune: bool = False,
+    fit: FitSpec = FINETUNE,
+    distill: float | None = None,
+    max_loss: float = CheckSpec.max_loss,
+    check: int = CheckSpec.images,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    size: int | None = None,
+    num_classes: int | None = None,
+    seed: int = 0,
+    out: Path = Path("runs/convert"),
+) -> dict[str, Any]:
+    """Converts a trained network into a scale-aware one, and says what that did.
+
+    The network given is not changed. The result is compared with the original at eight scales, on images
+    that were kept out of recalibration and training. One that is worse at scale 1 by more than max_loss is
+    written, but the command says so and ends with exit status 1.
+
+    nearfar convert MODEL METHOD --help describes the settings of a method.
+
+    Args:
+        model: a checkpoint, a name with weights (``resnet18@FILE``, ``resnet18@pretrained``), or a
+            ``package.module:network``.
+        method: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, or the ``package.module:Class`` of one
+            of your own.
+        data: images to recalibrate, train and compare on; default: those that a checkpoint of nearfar's was
+            trained on, and else none. The network says how they are prepared: leave data.protocol out.
+        recalibrate: give batch norms new statistics, before any training.
+        finetune: train on, for a few epochs, on images at 0.4 to 2 times their size.
+        fit: how to train on.
+        distill: share of the original's predictions in what is taught, from 0 (labels alone) to 1. Default:
+            0 with labels, 1 without.
+        max_loss: how much accuracy (without labels: agreement with the original) at scale 1 may be lost, as
+            a fraction.
+        check: how many images to compare on, at most.
+        mean, std: of each channel, of values from 0 to 1: what the network's input is normalised by.
+        size: side of the network's images, in pixels.
+        num_classes: how many classes the network tells apart.
+        seed: of the training.
+        out: folder to write.
+
+    Returns:
+        Keyword arguments of :func:`nearfar.convert`.
+    """
+    if not finetune and (fit != FINETUNE or distill is not None):
+        raise InputError(
+            "fit and distill say how to train on; give finetune too, or leave them out"
+        )
+    return {
+        "model": model,
+        "data": data,
+        "recalibrate": recalibrate,
+        "finetune": FinetuneSpec(fit, distill, seed) if finetune else False,
+        "check": CheckSpec(max_loss, check),
+        "inputs": InputOptions(mean, std, size, num_classes),
+        "out": out,
+    }
 
 
 def run(arguments: list[str]) -> int:
     """Parses, runs, shows; 1 where the result is not accepted."""
-    options = parse_call(_COMMAND, arguments, EXAMPLES, positional=True)
+    cls = _method(arguments)
+    options = parse_call(_with_settings(cls), arguments, EXAMPLES, positional=True)
+    names = [f.name for f in dataclasses.fields(cls)] if cls else []
+    settings = {name: options.pop(name) for name in names}
+    call = convert(**options)
+    method = cls(**settings) if cls else options["method"]
     with shown_progress() as progress:
-        result = convert_model(**options, progress=progress)
+        result = convert_model(method=method, **call, progress=progress)
+    _show(result)
+    return 1 if result.accepted is False else 0
+
+
+def _method(arguments: list[str]) -> type[ConversionMethod] | None:
+    """The method that a command line names; ``None`` where it names none, as with ``--help`` alone."""
+    words = [word for word in arguments[:2] if not word.startswith("-")]
+    name = (
+        words[1] if len(words) == 2 else next((w for w in arguments if w in list_methods()), None)
+    )
+    if name is None:
+        return None
+    cls = method_class(name, imports=True)
+    own = {f.name for f in dataclasses.fields(cls)} | {*inspect.signature(convert).parameters}
+    for word in arguments:
+        option = word.removeprefix("--").partition("=")[0]
+        others = [n for n in list_methods() if option in _settings(method_class(n))]
+        if word.startswith("--") and option not in own and others:
+            raise InputError(
+                f"method {cls.name!r} has no {option}; it belongs to {', '.join(others)}"
+            )
+    return cls
+
+
+def _settings(cls: type[ConversionMethod]) -> dict[str, inspect.Parameter]:
+    """A method's settings as options of a command."""
+    hints = get_type_hints(cls)
+    return {
+        name: p.replace(kind=p.KEYWORD_ONLY, annotation=hints[name])
+        for name, p in inspect.signature(cls).parameters.items()
+    }
+
+
+def _with_settings(cls: type[ConversionMethod] | None) -> Callable[..., Any]:
+    """The command with a method's settings among its options, for a parser to read."""
+    if cls is None:
+        return convert
+
+    def command(**options: Any) -> dict[str, Any]:
+        return options
+
+    plain, settings = inspect.signature(convert), _settings(cls)
+    command.__name__ = convert.__name__
+    command.__signature__ = plain.replace(  # type: ignore[attr-defined]
+        parameters=[*plain.parameters.values(), *settings.values()]
+    )
+    hints = {name: p.annotation for name, p in settings.items()}
+    command.__annotations__ = {**get_type_hints(convert), **hints}
+    lines = [f"    {p.arg_name}: {p.description}" for p in parse(cls.__doc__ or "").params]
+    before, returns, after = (inspect.getdoc(convert) or "").partition("\nReturns:")
+    command.__doc__ = "\n".join([before.rstrip(), *lines, returns + after])
+    return command
+
+
+def _show(result: ConvertResult) -> None:
     for sentence in summary(result):
         console.print(f"- {sentence}", highlight=False, soft_wrap=True)
     if result.audit is not None:
@@ -51,7 +175,6 @@ def run(arguments: list[str]) -> int:
     if not result.rebuilt:
         following = f"network = nearfar.load_checkpoint({str(result.path)!r}, network).model"
     console.print(f"\nNext:\n  {following}", highlight=False, soft_wrap=True)
-    return 1 if result.accepted is False else 0
 
 
 def _table(result: ConvertResult) -> Table:

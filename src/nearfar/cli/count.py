@@ -66,24 +66,24 @@ def count(
     if out is not None and out.suffix not in (".json", ".csv"):
         raise InputError(f"out must end in .json or .csv, got {out}; add one of the two")
     size = None if input is None else _size(input)
-    model = _made(name, num_classes, size, options or {})
+    model = _without_weights(name, num_classes, size, options or {})
     if size is None:
         cfg = getattr(model, "pretrained_cfg", None) or {}
         size = tuple(cfg.get("input_size") or (3, 224, 224))
-    found = dataclasses.replace(count_network(model, size, biases=biases), model=name)
+    counts = dataclasses.replace(count_network(model, size, biases=biases), model=name)
     if out is not None:
-        write_atomically(out, found.as_csv() if out.suffix == ".csv" else found.as_json())
-    return found
+        write_atomically(out, counts.as_csv() if out.suffix == ".csv" else counts.as_json())
+    return counts
 
 
 def run(arguments: list[str]) -> None:
     """Parses, runs, shows."""
     options = parse_call(count, arguments, EXAMPLES, positional=True)
-    found = count(**options)
+    counts = count(**options)
     if options["format"] != "table":
-        sys.stdout.write(found.as_csv() if options["format"] == "csv" else found.as_json())
+        sys.stdout.write(counts.as_csv() if options["format"] == "csv" else counts.as_json())
         return
-    _show(found, options["all"])
+    _show(counts, options["all"])
 
 
 def _size(text: str) -> tuple[int, int, int]:
@@ -96,45 +96,45 @@ def _size(text: str) -> tuple[int, int, int]:
     return int(match[1]), int(match[2]), int(match[3])
 
 
-def _made(
+def _without_weights(
     name: str, num_classes: int | None, size: tuple[int, int, int] | None, options: dict[str, Any]
 ) -> nn.Module:
     """The network without weights if it can be made so, else with random ones."""
-    wanted: dict[str, Any] = {**options, "num_classes": num_classes}
+    settings: dict[str, Any] = {**options, "num_classes": num_classes}
     if size is not None:
-        wanted["in_chans"] = size[0]
+        settings["in_chans"] = size[0]
     try:
         with torch.device("meta"):
-            return create_model(name, **wanted)
+            return create_model(name, **settings)
     except (
         Exception
-    ):  # some initialise by values, which there are none of; what else fails, fails again
-        return create_model(name, **wanted)
+    ):  # some initialise by values, of which there are none; other faults recur below
+        return create_model(name, **settings)
 
 
-def _show(found: Count, everything: bool) -> None:
-    rows = [row for row in found.rows if everything or row.kind != "other"]
+def _show(counts: Count, everything: bool) -> None:
+    rows = [row for row in counts.rows if everything or row.kind != "other"]
     endless = Console(width=10_000)
     # As many of the columns that only describe as there is room for.
     for describing in (("type", "output"), ("type",), ()):
-        table = _table(found, rows, describing)
+        table = _table(counts, rows, describing)
         needed = endless.measure(table).maximum
         if needed <= console.width:
             break
     if needed > console.width:
         # Long names are folded, figures never cut: then the table is wider than the terminal.
-        table = _table(found, rows, (), fold=_NAME)
+        table = _table(counts, rows, (), fold=_NAME)
         needed = endless.measure(table).maximum
-    wide = console if needed <= console.width else Console(width=needed)
-    wide.print(table)
-    for sentence in _notes(found, rows):
+    output = console if needed <= console.width else Console(width=needed)
+    output.print(table)
+    for sentence in _notes(counts, rows):
         console.print(sentence, highlight=False)
 
 
-def _table(found: Count, rows: list[Row], describing: tuple[str, ...], fold: int = 1000) -> Table:
-    channels, height, width = found.input_size
+def _table(counts: Count, rows: list[Row], describing: tuple[str, ...], fold: int = 1000) -> Table:
+    channels, height, width = counts.input_size
     table = Table(
-        title=f"{found.model}, for one image of {channels}×{height}×{width}",
+        title=f"{counts.model}, for one image of {channels}×{height}×{width}",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -144,8 +144,8 @@ def _table(found: Count, rows: list[Row], describing: tuple[str, ...], fold: int
     for heading in describing:
         table.add_column(heading, no_wrap=True)
     for heading in (*_SUMS, "memory", "field"):
-        shown = "multipli-\ncations" if heading == "multiplications" else heading
-        table.add_column(shown, justify="right", no_wrap=True)
+        title = "multipli-\ncations" if heading == "multiplications" else heading
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         described = {"type": row.type, "output": "×".join(map(str, row.output))}
         sums = [f"{getattr(row, name):,}" for name in _SUMS]
@@ -157,8 +157,10 @@ def _table(found: Count, rows: list[Row], describing: tuple[str, ...], fold: int
             _field(row),
         )
     table.add_section()
-    sums = [f"{getattr(found, name):,}" for name in _SUMS]
-    table.add_row("total", *("" for _ in describing), *sums, _bytes(found.memory), "", style="bold")
+    sums = [f"{getattr(counts, name):,}" for name in _SUMS]
+    table.add_row(
+        "total", *("" for _ in describing), *sums, _bytes(counts.memory), "", style="bold"
+    )
     return table
 
 
@@ -201,21 +203,21 @@ def _bytes(number: int) -> str:
     return f"{number / 1e3:.1f} kB" if number < 1e6 else f"{number / 1e6:.1f} MB"
 
 
-def _notes(found: Count, rows: list[Row]) -> list[str]:
-    hidden = [row for row in found.rows if row not in rows]
+def _notes(counts: Count, rows: list[Row]) -> list[str]:
+    hidden = [row for row in counts.rows if row not in rows]
     notes = []
     if hidden:
-        held = sum(row.parameters for row in hidden)
+        parameters = sum(row.parameters for row in hidden)
         layers = "1 row" if len(hidden) == 1 else f"{len(hidden)} rows"
         notes.append(
-            f"{layers} of norms and the like ({held:,} parameters) are in the total but not shown; "
+            f"{layers} of norms and the like ({parameters:,} parameters) are in the total but not shown; "
             f"--all shows them."
         )
     if any(row.covers and row.field for row in rows):
         notes.append("* some unit sees the whole image.")
     convention = (
         "biases count as weights, each a connection to a unit that is always 1"
-        if found.biases
+        if counts.biases
         else "biases are parameters, but neither weights nor connections (--biases counts them)"
     )
     notes.append(
@@ -223,7 +225,7 @@ def _notes(found: Count, rows: list[Row]) -> list[str]:
         f"{convention}. docs/counting.md says the rest."
     )
     notes.append(
-        f"\nNext:\n  add --out {found.model}.csv to keep these figures, or --input CxHxW to count "
+        f"\nNext:\n  add --out {counts.model}.csv to keep these figures, or --input CxHxW to count "
         f"another size of image"
     )
     return notes

@@ -6,14 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.progress import Progress as Bars
+from rich.progress import TextColumn, TimeElapsedColumn
 
 from nearfar.progress import Progress, Step, quiet_lightning
 
@@ -24,57 +18,34 @@ console = Console()
 
 @contextmanager
 def shown_progress(on: Console = console) -> Iterator[Progress]:
-    """A progress callback that draws one bar; in a log file it writes a line a tenth.
+    """A progress callback that draws one bar; where no terminal is, it prints a line every tenth.
 
     Args:
         on: where. What goes to standard output meanwhile stays there, if this is another.
     """
     quiet_lightning()
-    if not on.is_terminal:
-        yield _Lines(on)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-        TextColumn("{task.fields[note]}"),
-    )
+    columns = (*Bars.get_default_columns(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
     bars = Bars(
         *columns,
         console=on,
         speed_estimate_period=600,
         redirect_stdout=not on.stderr,
         transient=on.stderr,
+        disable=not on.is_terminal,
     )
+    task = bars.add_task("starting", total=None, note="")
+    last = ("", -1)
+
+    def show(step: Step) -> None:
+        nonlocal last
+        bars.update(
+            task, description=step.task, completed=step.done, total=step.total, note=step.note
+        )
+        bars.refresh()
+        tenth = (step.task, int(10 * step.done / step.total))
+        if bars.disable and tenth != last:
+            last = tenth
+            on.print(f"{step.done / step.total:4.0%}  {step.task}  {step.note}", highlight=False)
+
     with bars:
-        task = bars.add_task("starting", total=None, note="")
-
-        def show(step: Step) -> None:
-            bars.update(
-                task,
-                description=step.task,
-                completed=step.done,
-                total=step.total,
-                note=step.note,
-                refresh=True,
-            )
-
         yield show
-
-
-class _Lines:
-    """For output that is not a terminal: a line whenever the task or the tenth changes."""
-
-    def __init__(self, on: Console) -> None:
-        self._on = on
-        self._last: tuple[str, int] = ("", -1)
-
-    def __call__(self, step: Step) -> None:
-        share = step.done / step.total
-        now = (step.task, int(10 * share))
-        if now != self._last:
-            self._last = now
-            self._on.print(f"{share:4.0%}  {step.task}  {step.note}", highlight=False)

@@ -19,7 +19,7 @@ from nearfar.cli.parsing import parse_call
 from nearfar.errors import InputError
 from nearfar.progress import Progress, silent
 from nearfar.shipping import Prediction
-from nearfar.shipping import predict as ask
+from nearfar.shipping import predict as predict_images
 
 EXAMPLES = """\
   nearfar predict resnet18@pretrained photo.jpg
@@ -67,7 +67,7 @@ def predict(
         num_classes: how many answers, where the model does not say.
         progress: called after each batch.
     """
-    return ask(
+    return predict_images(
         model,
         images,
         mean=mean,
@@ -86,30 +86,30 @@ def run(arguments: list[str]) -> int:
     out: Path | None = options["out"]
     if out is not None and out.is_dir():
         raise InputError(f"out must be a file, got the folder {out}; name a file in it")
-    shown = options["format"] or ("table" if out is None and console.is_terminal else "jsonl")
+    layout = options["format"] or ("table" if out is None and console.is_terminal else "jsonl")
     if out is not None:
         _check_free(out)
     faults = Console(stderr=True)
     # A bar between lines of answers would be in their way.
-    beside = shown == "table" or out is not None or not console.is_terminal
+    beside = layout == "table" or out is not None or not console.is_terminal
     with contextlib.ExitStack() as stack:
         progress: Progress = silent
         if faults.is_terminal and beside:
             progress = stack.enter_context(shown_progress(faults))
-        answers = _Counted(predict(**options, progress=progress), faults)
-        if shown == "jsonl" and out is None:
-            _write_lines(answers, sys.stdout.write, sys.stdout.flush)
-        elif shown == "jsonl":
+        predictions = _Counted(predict(**options, progress=progress), faults)
+        if layout == "jsonl" and out is None:
+            _write_lines(predictions, sys.stdout.write, sys.stdout.flush)
+        elif layout == "jsonl":
             assert out is not None, "the case above"
             with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-                _write_lines(answers, file.write, lambda: None)
+                _write_lines(predictions, file.write, lambda: None)
         else:
-            table = _table(answers)
+            table = _table(predictions)
             stack.close()  # the bar goes first
             _show(table, out)
-    if answers.failed == answers.count:
+    if predictions.failed == predictions.count:
         return 2
-    return 1 if answers.failed else 0
+    return 1 if predictions.failed else 0
 
 
 def _check_free(out: Path) -> None:
@@ -129,46 +129,46 @@ def _check_free(out: Path) -> None:
 class _Counted:
     """Answers on their way; those that are none are told on standard error, and counted."""
 
-    def __init__(self, answers: Iterable[Prediction], faults: Console) -> None:
-        self._answers = answers
+    def __init__(self, predictions: Iterable[Prediction], faults: Console) -> None:
+        self._predictions = predictions
         self._faults = faults
         self.count = self.failed = 0
 
     def __iter__(self) -> Iterator[Prediction]:
-        for answer in self._answers:
+        for prediction in self._predictions:
             self.count += 1
-            if answer.error:
+            if prediction.error:
                 self.failed += 1
                 self._faults.print(
-                    f"nearfar predict: {answer.path}: {answer.error}",
+                    f"nearfar predict: {prediction.path}: {prediction.error}",
                     highlight=False,
                     markup=False,
                     soft_wrap=True,
                 )
-            yield answer
+            yield prediction
 
 
 def _write_lines(
-    answers: Iterable[Prediction], write: Callable[[str], int], flush: Callable[[], None]
+    predictions: Iterable[Prediction], write: Callable[[str], int], flush: Callable[[], None]
 ) -> None:
-    for answer in answers:
+    for prediction in predictions:
         # ASCII: every path survives every terminal and pipe.
-        write(json.dumps(answer.as_dict()) + "\n")
+        write(json.dumps(prediction.as_dict()) + "\n")
         flush()
 
 
-def _table(answers: Iterable[Prediction]) -> Table:
+def _table(predictions: Iterable[Prediction]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("image", overflow="fold")
     table.add_column("answer", overflow="fold")
     table.add_column("sure", justify="right", no_wrap=True)
     table.add_column("next", overflow="fold")
-    for answer in answers:
-        if answer.error:
-            table.add_row(_plain(answer.path), f"[red]{_plain(answer.error)}[/red]")
+    for prediction in predictions:
+        if prediction.error:
+            table.add_row(_plain(prediction.path), f"[red]{_plain(prediction.error)}[/red]")
             continue
-        others = ", ".join(f"{label} {share:.1%}" for label, share in answer.top[1:])
-        row = (answer.path, answer.label, f"{answer.confidence:.1%}", others)
+        others = ", ".join(f"{label} {share:.1%}" for label, share in prediction.top[1:])
+        row = (prediction.path, prediction.label, f"{prediction.confidence:.1%}", others)
         table.add_row(*map(_plain, row))
     return table
 

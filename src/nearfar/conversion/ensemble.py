@@ -2,60 +2,122 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal, get_args
 
 from torch import nn
 
-from nearfar.conversion.plan import Change, Plan
-from nearfar.conversion.spec import Conversion
+from nearfar.conversion.method import Change, ConversionMethod, Plan
+from nearfar.conversion.registry import register_method
+from nearfar.conversion.trial import published_side, size_fault
 from nearfar.errors import InputError
-from nearfar.models import HierarchicalNet
+from nearfar.grid import level_size
+from nearfar.models import HierarchicalNet, Vote
+from nearfar.scale_sets import as_scales
 
-__all__ = ["plan_ensemble"]
+__all__ = ["PyramidEnsemble"]
+
+_Window = Literal["image", "all", "fixed"]
 
 
-def plan_ensemble(network: nn.Module, conversion: Conversion, side: int | None = None) -> Plan:
-    """The network over a pyramid of the image.
+@register_method("pyramid-ensemble")
+@dataclass(frozen=True)
+class PyramidEnsemble(ConversionMethod):
+    """The whole network answers at several scales of the image, and the answers are combined.
 
     Args:
-        network: a classifier.
-        conversion: of method ``pyramid-ensemble``.
-        side: of the canvas, in pixels; needed for ``window='fixed'``.
+        scales: at which scales it meets the image.
+        vote: ``logsumexp`` (the mean of the scales' probabilities), ``mean``, ``max``, or ``learned``: a
+            weighted mean of the scales' probabilities, the weights learnt (one parameter a scale).
+        window: ``image``: no level is larger than the image; of those above scale 1 the middle is used.
+            ``all``: every level shows all of the image; a level at scale 2 costs four times the network.
+            ``fixed``: every level has the image's size, for networks that take no other.
 
     Raises:
-        InputError: ``window='fixed'`` without ``side``, or a network over a pyramid already.
+        InputError: an unknown word, or scales that are not positive and finite.
     """
-    if isinstance(network, HierarchicalNet):
-        raise InputError(
-            f"the network is over a pyramid of scales {network.scales} already; convert the one inside (net)"
-        )
-    if conversion.window == "fixed" and side is None:
-        raise InputError("window='fixed' needs to know the size of the images; give size")
-    cfg = getattr(network, "pretrained_cfg", None) or {}
-    fixed = (cfg if isinstance(cfg, dict) else cfg.to_dict()).get("fixed_input_size")
-    if fixed and conversion.window != "fixed":
-        raise InputError(
-            f"{type(network).__name__} takes images of one size only; give window='fixed', with which it "
-            f"meets every scale through a window of that size"
-        )
-    shown = {"image": "no level larger than the image", "all": "all of the image at each"}
-    how = shown.get(conversion.window or "", f"each through a window of {side} pixels")
-    assert conversion.scales is not None, "the spec has filled it in"
-    scales = ", ".join(f"{s:g}" for s in conversion.scales)
-    change = Change(
-        "",
-        type(network).__name__,
-        f"the same at scales {scales} ({how}), combined by {conversion.vote}",
-        partial(_over_a_pyramid, conversion=conversion, side=side),
-    )
-    return Plan(conversion, (change,))
+
+    scales: tuple[float, ...] = (0.6, 1.0, 1.68)
+    vote: Vote = "logsumexp"
+    window: _Window = "image"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", as_scales(self.scales))
+        for name, words in (("vote", get_args(Vote)), ("window", get_args(_Window))):
+            if getattr(self, name) not in words:
+                raise InputError(
+                    f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def trains_original(self) -> bool:
+        """Unless the vote is learnt, which needs all levels at once.
+
+        What the levels show the network are other sizes, which is what augmentation shows it too, for the
+        cost of one level.
+        """
+        return self.vote != "learned"
+
+    @classmethod
+    def usable_as(cls, network: nn.Module, side: int | None) -> str:
+        """As the base class says; networks of one size only with ``window='fixed'``."""
+        side = side or published_side(network)
+        if name := super().usable_as(network, side):
+            return name
+        try:
+            cls(window="fixed").plan(network, side or 1)
+        except InputError:
+            return ""
+        return f"{cls.name} with window='fixed'"
+
+    def plan(self, network: nn.Module, side: int | None = None) -> Plan:
+        """The network over a pyramid of the image.
+
+        Raises:
+            InputError: ``window='fixed'`` without ``side``, a network of one size only with another window,
+                or a network over a pyramid already.
+        """
+        if isinstance(network, HierarchicalNet):
+            raise InputError(
+                f"the network is over a pyramid of scales {network.scales} already; convert the one inside "
+                f"(net)"
+            )
+        if self.window == "fixed" and side is None:
+            raise InputError("window='fixed' needs to know the size of the images; give size")
+        if self.window != "fixed":
+            self._check_sizes(network, side or published_side(network))
+        levels = {
+            "image": "no level larger than the image",
+            "all": "all of the image at each",
+            "fixed": f"each through a window of {side} pixels",
+        }[self.window]
+        scales = ", ".join(f"{s:g}" for s in self.scales)
+        after = f"the same at scales {scales} ({levels}), combined by {self.vote}"
+        make = partial(_over_a_pyramid, conversion=self, side=side)
+        return Plan(self, (Change("", type(network).__name__, after, make),))
+
+    def _check_sizes(self, network: nn.Module, side: int | None) -> None:
+        """Refuses a network that does not take images of the levels' sizes."""
+        fixed = "give window='fixed', with which it meets every scale through a window of that size"
+        cfg: Any = getattr(network, "pretrained_cfg", None) or {}
+        if (cfg if isinstance(cfg, dict) else cfg.to_dict()).get("fixed_input_size"):
+            raise InputError(f"{type(network).__name__} takes images of one size only; {fixed}")
+        if side is None:
+            return
+        largest = None if self.window == "all" else side
+        sizes = {level_size(side, s) for s in self.scales}
+        for size in sorted({min(n, largest or n) for n in sizes} - {side, 0}):
+            if fault := size_fault(network, side, size):
+                raise InputError(
+                    f"{type(network).__name__} takes images of {side}×{side}, but not of {size}×{size}, "
+                    f"which a level has ({fault}); {fixed}, or other scales"
+                )
 
 
-def _over_a_pyramid(old: nn.Module, conversion: Conversion, side: int | None) -> nn.Module:
-    assert conversion.scales is not None, "the spec has filled it in"
-    assert conversion.vote is not None, "the spec has filled it in"
-    window = {"image": "image", "all": None, "fixed": side}[conversion.window or "image"]
-    whole = HierarchicalNet(old, conversion.scales, conversion.vote, window)  # type: ignore[arg-type]
+def _over_a_pyramid(old: nn.Module, conversion: PyramidEnsemble, side: int | None) -> nn.Module:
+    window: Any = {"image": "image", "all": None, "fixed": side}[conversion.window]
+    whole = HierarchicalNet(old, conversion.scales, conversion.vote, window)
     first = next((p for p in old.parameters() if p.is_floating_point()), None)
     if first is not None:
         whole.to(device=first.device, dtype=first.dtype)  # the learnt vote, if there is one

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from nearfar.errors import InputError
 
 __all__ = ["recalibrate"]
 
 
+class _NormsInTraining(nn.Module):
+    """A network of which training mode concerns the batch norms alone: dropout does not drop."""
+
+    def __init__(self, network: nn.Module, norms: list[_BatchNorm]) -> None:
+        super().__init__()
+        self.network = network
+        self.norms = norms
+
+    def train(self, mode: bool = True) -> _NormsInTraining:
+        super().train(False)
+        for norm in self.norms:
+            norm.train(mode)
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        return logits
+
+
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:
     """Replaces the running statistics of all batch norms by those of some images.
 
     A converted network's maps are distributed otherwise than those that its batch norms were trained
-    on. Weights stay, and so does everything but batch norms: dropout does not drop meanwhile.
+    on. Weights stay, and so does everything but batch norms: dropout does not drop meanwhile. It is
+    :func:`torch.optim.swa_utils.update_bn`, undone where a batch cannot be used.
 
     Args:
         network: changed in place; on any device.
@@ -40,31 +60,26 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> int:
     modes = {module: module.training for module in network.modules()}
     momenta = {norm: norm.momentum for norm in norms}
     before = [{k: b.clone() for k, b in norm.named_buffers()} for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
-        norm.train()
-    count = 0
-    place = next(p for p in network.parameters())
     try:
-        with torch.no_grad():
-            for images in batches:
-                if len(images) < 2:
-                    raise InputError(
-                        f"recalibration needs batches of at least 2 images, got {len(images)}"
-                    )
-                network(images.to(place.device, place.dtype))
-                count += 1
-        if not count:
-            raise InputError("recalibration needs at least one batch of images, got none")
+        update_bn(_checked(batches, next(network.parameters())), _NormsInTraining(network, norms))
     except BaseException:
         for norm, buffers in zip(norms, before, strict=True):
             norm.load_state_dict(buffers, strict=False)
+            norm.momentum = momenta[norm]
         raise
     finally:
         for module, training in modes.items():
             module.training = training
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
     return len(norms)
+
+
+def _checked(batches: Iterable[Tensor], like: Tensor) -> Iterator[Tensor]:
+    """Batches on the device and in the type of number of a tensor; at least one, of at least two images."""
+    count = 0
+    for images in batches:
+        if len(images) < 2:
+            raise InputError(f"recalibration needs batches of at least 2 images, got {len(images)}")
+        count += 1
+        yield images.to(like.device, like.dtype)
+    if not count:
+        raise InputError("recalibration needs at least one batch of images, got none")

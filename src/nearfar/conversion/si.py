@@ -2,82 +2,83 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import cast
 
 from torch import nn
 
-from nearfar.conversion.plan import PATCHES, Change, Left, Plan, chosen
-from nearfar.conversion.spec import Conversion
-from nearfar.conversion.taking_over import like
+from nearfar.conversion.layerwise import PATCHES, LayerMethod
+from nearfar.conversion.registry import register_method
+from nearfar.conversion.replacement import take_over
 from nearfar.grid import Padding
 from nearfar.layers import SIConv2d
+from nearfar.scale_sets import as_scales
 
-__all__ = ["plan_si"]
+__all__ = ["SILayers"]
 
 
-def plan_si(network: nn.Module, conversion: Conversion) -> Plan:
-    """Every chosen convolution that an SI-layer can stand for.
+@register_method("si")
+@dataclass(frozen=True)
+class SILayers(LayerMethod):
+    """Convolutions become SI-layers with the same weights.
 
     Args:
-        network: any.
-        conversion: of method ``si``.
+        layers: which convolutions, by patterns of their names (``layer3.*``); one that begins with ``!``
+            leaves out. Default: all but single points and patches.
+        scales: at which scales each filter meets the map.
 
     Raises:
-        InputError: a pattern that fits no convolution.
+        InputError: scales that are not positive and finite.
     """
-    assert conversion.layers is not None, "the spec has filled it in"
-    assert conversion.scales is not None, "the spec has filled it in"
-    changes, left = [], []
-    for name in chosen(network, conversion.layers, (nn.Conv2d,)):
-        conv = cast(nn.Conv2d, network.get_submodule(name))
-        why = _why_not(conv, conversion.chosen_layers)
-        if why:
-            left.append(Left(name, _short(conv), why))
-        else:
-            after = f"SI-layer over {', '.join(f'{s:g}' for s in conversion.scales)}"
-            make = partial(_as_si, scales=conversion.scales)
-            changes.append(Change(name, _short(conv), after, make))
-    return Plan(conversion, tuple(changes), tuple(left))
 
+    scales: tuple[float, ...] = (0.75, 1.0, 1.33)
 
-def _why_not(conv: nn.Conv2d, asked_for: bool) -> str:
-    """Why a convolution stays one; empty where it need not."""
-    if isinstance(conv, SIConv2d):
-        return "it is an SI-layer already"
-    if type(conv) is not nn.Conv2d:
-        return f"{type(conv).__name__} computes in its own way, which an SI-layer would lose"
-    if "weight" not in conv._parameters:
-        return "its weight is computed from other tensors; remove the weight norm first"
-    if asked_for:
-        return ""
-    if conv.kernel_size == (1, 1):
-        return "its filters are single points, which look the same at every scale"
-    if conv.kernel_size == conv.stride:
-        return PATCHES
-    return ""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "scales", as_scales(self.scales))
 
+    @property
+    def moves_logits(self) -> bool:
+        """Yes, but over scale 1 alone an SI-layer is the convolution."""
+        return set(self.scales) != {1.0}
 
-def _short(conv: nn.Conv2d) -> str:
-    rows, columns = conv.kernel_size
-    step = f", stride {conv.stride[0]}" if conv.stride != (1, 1) else ""
-    return f"{type(conv).__name__} {rows}×{columns}{step}"
+    def refusal(self, layer: nn.Module) -> str:
+        """Why a convolution stays one."""
+        conv = cast(nn.Conv2d, layer)
+        if isinstance(conv, SIConv2d):
+            return "it is an SI-layer already"
+        if self.names_layers or type(conv) is not nn.Conv2d:
+            return ""
+        if conv.kernel_size == (1, 1):
+            return "its filters are single points, which look the same at every scale"
+        return PATCHES if conv.kernel_size == conv.stride else ""
 
+    def describe(self, layer: nn.Module) -> str:
+        """Its class, kernel and stride."""
+        conv = cast(nn.Conv2d, layer)
+        rows, columns = conv.kernel_size
+        step = f", stride {conv.stride[0]}" if conv.stride != (1, 1) else ""
+        return f"{type(conv).__name__} {rows}×{columns}{step}"
 
-def _as_si(old: nn.Module, scales: tuple[float, ...]) -> nn.Module:
-    assert isinstance(old, nn.Conv2d)
-    layer = SIConv2d(
-        old.in_channels,
-        old.out_channels,
-        old.kernel_size,
-        old.stride,
-        cast(Padding, old.padding),
-        old.dilation,
-        old.groups,
-        old.bias is not None,
-        old.padding_mode,
-        device="meta",
-        dtype=old.weight.dtype,
-        scales=scales,
-    )
-    return like(old, layer)
+    def becomes(self, layer: nn.Module) -> str:
+        """An SI-layer over the scales."""
+        return f"SI-layer over {', '.join(f'{s:g}' for s in self.scales)}"
+
+    def replacement(self, layer: nn.Module) -> nn.Module:
+        """The SI-layer."""
+        conv = cast(nn.Conv2d, layer)
+        new = SIConv2d(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            cast(Padding, conv.padding),
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            device="meta",
+            dtype=conv.weight.dtype,
+            scales=self.scales,
+        )
+        return take_over(conv, new)

@@ -2,80 +2,107 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import dataclass
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
 
-from nearfar.conversion.plan import Change, Plan
-from nearfar.conversion.spec import Conversion
+from nearfar.conversion.method import Change, ConversionMethod, Plan
+from nearfar.conversion.registry import register_method
+from nearfar.conversion.replacement import copy_network
 from nearfar.errors import InputError
-from nearfar.models import WSMSNet
+from nearfar.models import Integration, WSMSNet
 from nearfar.models.timm_nets import features_of
 from nearfar.models.towers import towers_of
 
-__all__ = ["plan_wsms"]
+__all__ = ["WeightSharedStages"]
 
 
-def plan_wsms(network: nn.Module, conversion: Conversion) -> Plan:
-    """The network as the first stage of a WSMS-Net; its later stages' weights are its own.
+@register_method("wsms")
+@dataclass(frozen=True)
+class WeightSharedStages(ConversionMethod):
+    """The network as the first stage of a WSMS-Net, convolution weights shared with the later stages.
 
     With ``integration='none'`` the classifier goes on reading the first stage as before, and the new
     stages with weights of zero: training opens them.
 
     Args:
-        network: staged: one of ours or timm's.
-        conversion: of method ``wsms``.
+        stages: how many scales, each half the one before.
+        integration: ``none`` (the network answers as before until it is trained on), ``conv1x1`` or
+            ``conv3x3``, which are new and need training.
 
     Raises:
-        InputError: a network that is not staged.
+        InputError: an unknown word, or fewer than 2 stages.
     """
-    classifier = _classifier(network)
-    if classifier is None or not hasattr(network, "feature_info"):
-        raise InputError(
-            f"method 'wsms' needs a staged network of nearfar's or timm's with a dense classifier, got "
-            f"{type(network).__name__}"
+
+    stages: int = 3
+    integration: Integration = "none"
+
+    def __post_init__(self) -> None:
+        if self.integration not in get_args(Integration):
+            raise InputError(
+                f"integration must be one of {', '.join(get_args(Integration))}, got {self.integration!r}"
+            )
+        if self.stages < 2:
+            raise InputError(f"stages must be at least 2, got {self.stages}")
+
+    def plan(self, network: nn.Module, side: int | None = None) -> Plan:
+        """The whole network becomes a WSMS-Net; its later stages' batch norms are its own.
+
+        Raises:
+            InputError: a network that is not staged, or whose own ``forward`` would be lost.
+        """
+        classifier = _classifier(network)
+        if classifier is None or not hasattr(network, "feature_info"):
+            raise InputError(
+                f"method 'wsms' needs a staged network of nearfar's or timm's with a dense classifier, got "
+                f"{type(network).__name__}"
+            )
+        if "forward" in vars(network):
+            raise InputError(
+                f"method 'wsms' takes {type(network).__name__} apart, and the forward that replaced its "
+                f"class's would be lost; make it a method of a class of its own"
+            )
+        copied = copy_network(network)
+        try:
+            towers_of(copied, self.stages)
+        except InputError as cause:
+            raise InputError(f"method 'wsms': {cause}") from cause
+        scales = ", ".join(f"1/{2**s}" if s else "1" for s in range(self.stages))
+        after = (
+            f"WSMS-Net of {self.stages} stages at scales {scales}, integration {self.integration}"
         )
-    try:
-        towers_of(copy.deepcopy(network), conversion.stages or 1)
-    except InputError as cause:
-        raise InputError(f"method 'wsms': {cause}") from cause
-    made = f"WSMS-Net of {conversion.stages} stages at scales " + ", ".join(
-        f"1/{2**s}" if s else "1" for s in range(conversion.stages or 0)
-    )
-    if conversion.integration != "none":
-        note = "Integration and classifier are new, with random weights: fine-tune it."
-    elif classifier.in_features != features_of(network)[-1]["num_chs"]:
-        note = (
-            "The classifier is new, with random weights, because the old one reads more than the last maps: "
-            "fine-tune it."
-        )
-    else:
-        note = "The new stages are not read until the classifier has been trained: fine-tune it."
-    make = partial(_staged, conversion=conversion)
-    change = Change(
-        "", type(network).__name__, f"{made}, integration {conversion.integration}", make
-    )
-    return Plan(conversion, (change,), notes=(note,))
+        if self.integration != "none":
+            note = "Integration and classifier are new, with random weights: fine-tune it."
+        elif classifier.in_features != features_of(network)[-1]["num_chs"]:
+            note = (
+                "The classifier is new, with random weights, because the old one reads more than the last "
+                "maps: fine-tune it."
+            )
+        else:
+            note = (
+                "The new stages are not read until the classifier has been trained: fine-tune it."
+            )
+        make = partial(_staged, conversion=self)
+        return Plan(self, (Change("", type(network).__name__, after, make),), notes=(note,))
 
 
 def _classifier(network: nn.Module) -> nn.Linear | None:
-    found = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
-    return found if isinstance(found, nn.Linear) else None
+    classifier = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
+    return classifier if isinstance(classifier, nn.Linear) else None
 
 
-def _staged(old: nn.Module, conversion: Conversion) -> nn.Module:
+def _staged(old: nn.Module, conversion: WeightSharedStages) -> nn.Module:
     classifier = _classifier(old)
-    assert classifier is not None, "the plan has looked"
-    assert conversion.stages is not None, "the spec has filled it in"
-    assert conversion.integration is not None, "the spec has filled it in"
+    assert classifier is not None, "the plan has checked it"
     training = old.training
     device, dtype = classifier.weight.device, classifier.weight.dtype
-    made = WSMSNet(old, conversion.stages, classifier.out_features, conversion.integration)
-    made.to(device=device, dtype=dtype)
-    if conversion.integration == "none" and classifier.in_features == made.stage_channels[0]:
-        fc = made.get_classifier()
+    net = WSMSNet(old, conversion.stages, classifier.out_features, conversion.integration)
+    net.to(device=device, dtype=dtype)
+    if conversion.integration == "none" and classifier.in_features == net.stage_channels[0]:
+        fc = net.get_classifier()
         assert isinstance(fc, nn.Linear), "so WSMSNet makes it"
         with torch.no_grad():
             fc.weight.zero_()
@@ -84,4 +111,4 @@ def _staged(old: nn.Module, conversion: Conversion) -> nn.Module:
                 fc.bias.zero_()
             else:
                 fc.bias.copy_(classifier.bias)
-    return made.train(training)
+    return net.train(training)

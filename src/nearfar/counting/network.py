@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nearfar.counting.ledger import Ledger
 from nearfar.counting.table import Count
 from nearfar.counting.tracing import Tracer
 from nearfar.errors import InputError
@@ -25,21 +25,10 @@ def count(
     Rows are for convolutions, dense layers, pools, nearfar's own layers, products of two maps (as in
     attention) and any other module that owns parameters.
 
-    * **Units** are the numbers that a layer puts out. The image is not counted, nor what acts on each
-      number alone: activations, dropout, normalisation.
-    * **Connections** are what units read: of a convolution K² · C_in / groups a unit (also where the
-      filter hangs over the border), of a dense layer all its inputs, of a pool its window. In
-      nearfar's own layers those of the convolutions at every scale, since a unit stands for several.
-    * **Weights** are the numbers that a layer multiplies with, shared ones once; **parameters** are all
-      that is learnt, biases and norms too.
-    * **Multiplications** are those of convolutions, dense layers and products of maps, by definition
-      (also where a faster path multiplies less). Resizing and pooling are not counted.
-    * **Memory** is that of the rows' outputs. Left out are the image, outputs of activations and of
-      whatever else has no row, what a layer keeps besides (masks, the scales that won), gradients,
-      optimisers and the workspace.
-    * **Field** is the receptive field: the pixels that one unit sees, as if there were no borders.
-      Statistics that a norm takes are disregarded; a squeeze-and-excitation gate is not, so that behind
-      one everything sees the whole image.
+    Every figure is defined in :class:`Row`. nearfar's own layers are one row each, and have the
+    connections of their convolutions at every scale, since a unit stands for several. Receptive fields
+    disregard borders, and statistics that a norm takes; behind a squeeze-and-excitation gate everything
+    depends on the whole image. ``docs/counting.md`` has the conventions in full.
 
     Args:
         model: any network that takes images ``[B, C, H, W]``; on the ``meta`` device too, where
@@ -70,37 +59,28 @@ def count_on(model: nn.Module, image: Tensor, biases: bool = False) -> Count:
     Raises:
         InputError: the network does not take the image.
     """
-    ledger = Ledger(model, biases)
-    tracer = Tracer(ledger, biases)
     channels, height, width = _checked(tuple(image.shape))
     with _undisturbed(model, image.device), torch.inference_mode(), reference_only():
         batch = image.detach().clone().unsqueeze(0)
-        tracer.look_at(batch)
+        tracer = Tracer(model, batch, biases)
         try:
-            with tracer.watching(model), tracer:
+            with tracer.watching(), tracer:
                 model(batch)
         except (InputError, Warning):
             raise
         except Exception as cause:
-            if tracer.fault is not None:
+            if tracer.at_work:
                 raise
             raise InputError(
                 f"{type(model).__name__} does not take an image of {channels}×{height}×{width}: "
                 f"{cause}; give the size that it is made for, as (channels, height, width)"
             ) from cause
-    ledger.close()
-    rows = tuple(entry.row((height, width)) for entry in ledger.entries.values())
-    return Count(type(model).__name__, (channels, height, width), biases, rows)
+    return Count(type(model).__name__, (channels, height, width), biases, tracer.rows())
 
 
 def _checked(size: Sequence[int]) -> tuple[int, int, int]:
-    fine = (
-        isinstance(size, Sequence)
-        and not isinstance(size, str)
-        and len(size) == 3
-        and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in size)
-    )
-    if not fine:
+    sequence = isinstance(size, Sequence) and not isinstance(size, str)
+    if not sequence or len(size) != 3 or any(type(n) is not int or n < 1 for n in size):
         raise InputError(
             f"input_size must be (channels, height, width), three whole numbers of at least 1 such as "
             f"(3, 224, 224), got {size!r}"
@@ -112,12 +92,15 @@ def _checked(size: Sequence[int]) -> tuple[int, int, int]:
 def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode, and afterwards every module's own mode and the random state as before."""
     modes = {module: module.training for module in model.modules()}
-    devices = [device] if device.type == "cuda" else []
     fast = torch.backends.mha.get_fastpath_enabled()
     # The fast path of torch's own attention is one operator that hides its products.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.random.fork_rng(devices):
+        # What else attends in one operator does it by its definition.
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             for module in modes:  # exported programs refuse eval()
                 module.training = False
             yield

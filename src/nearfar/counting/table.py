@@ -9,12 +9,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Count", "Kind", "Reach", "Row"]
+__all__ = ["SUMS", "Count", "Kind", "Reach", "Row"]
 
 Kind = Literal["convolution", "dense", "pool", "scale layer", "product", "other"]
 Reach = Literal["pixels", "whole image", "not known", "none"]
 
-_SUMS = ("units", "connections", "weights", "parameters", "multiplications", "memory")
+#: The figures of a row that make up a total.
+SUMS = ("units", "connections", "weights", "parameters", "multiplications", "memory")
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Row:
     """One layer of a network, for one image.
 
     Attributes:
-        name: the module's path in the network; an operator called by a module that has parts of its
-            own is ``path/operator``, and ``#2`` marks a second one.
+        name: the module's path in the network; an operator that a module with parts calls itself is
+            ``path/operator``, and ``#2`` marks a second one.
         type: the module's class, or the operator.
         kind: ``convolution``, ``dense``, ``pool``, ``scale layer`` (nearfar's own), ``product`` (of two
             maps, as in attention: multiplications alone), or ``other`` (norms and whatever else owns
@@ -62,6 +63,10 @@ class Row:
     shared_with: str | None
 
 
+def _total(name: str, description: str) -> property:
+    return property(lambda table: sum(getattr(row, name) for row in table.rows), doc=description)
+
+
 @dataclass(frozen=True)
 class Count:
     """A network counted layer by layer.
@@ -78,45 +83,25 @@ class Count:
     biases: bool
     rows: tuple[Row, ...]
 
-    @property
-    def units(self) -> int:
-        """Numbers that all layers put out; the image itself is not counted."""
-        return sum(row.units for row in self.rows)
-
-    @property
-    def connections(self) -> int:
-        """Connections of all units."""
-        return sum(row.connections for row in self.rows)
-
-    @property
-    def weights(self) -> int:
-        """Numbers that layers multiply with, shared ones once."""
-        return sum(row.weights for row in self.rows)
-
-    @property
-    def parameters(self) -> int:
-        """Numbers to learn, biases and norms too, shared ones once."""
-        return sum(row.parameters for row in self.rows)
-
-    @property
-    def multiplications(self) -> int:
-        """Multiplications for one image, by definition."""
-        return sum(row.multiplications for row in self.rows)
-
-    @property
-    def memory(self) -> int:
-        """Bytes of all rows' outputs for one image."""
-        return sum(row.memory for row in self.rows)
+    units = _total("units", "Numbers that all layers put out; the image itself is not counted.")
+    connections = _total("connections", "Connections of all units.")
+    weights = _total("weights", "Numbers that layers multiply with, shared ones once.")
+    parameters = _total("parameters", "Numbers to learn, biases and norms too, shared ones once.")
+    multiplications = _total("multiplications", "Multiplications for one image, by definition.")
+    memory = _total("memory", "Bytes of all rows' outputs for one image.")
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data: ``model``, ``input_size``, ``biases``, ``rows``, ``total``."""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        for row in rows:
+            row |= {"output": [*row["output"]], "field": row["field"] and [*row["field"]]}
         return {
             "schema": "nearfar.count/1",
             "model": self.model,
             "input_size": list(self.input_size),
             "biases": self.biases,
-            "rows": [_plain(row) for row in self.rows],
-            "total": {name: getattr(self, name) for name in _SUMS},
+            "rows": rows,
+            "total": {name: getattr(self, name) for name in SUMS},
         }
 
     def as_json(self) -> str:
@@ -128,25 +113,15 @@ class Count:
 
         Shapes are written ``6×28×28`` and fields in two columns, empty where there is none.
         """
-        names = [field.name for field in dataclasses.fields(Row)]
-        at = names.index("field")
-        names[at : at + 1] = ["field_height", "field_width"]
+        columns = " ".join(column.name for column in dataclasses.fields(Row))
+        names = columns.replace(" field ", " field_height field_width ").split()
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
-        for row in self.rows:
-            line = _plain(row)
-            height, width = line.pop("field") or ("", "")
-            line |= {"field_height": height, "field_width": width}
-            line |= {"output": "×".join(map(str, row.output)), "covers": str(row.covers).lower()}
+        for line in self.as_dict()["rows"]:
+            line["field_height"], line["field_width"] = line.pop("field") or ("", "")
+            line["output"] = "×".join(map(str, line["output"]))
+            line["covers"] = str(line["covers"]).lower()
             writer.writerow(line)
-        writer.writerow({"name": "total", **{name: getattr(self, name) for name in _SUMS}})
+        writer.writerow({"name": "total", **{name: getattr(self, name) for name in SUMS}})
         return text.getvalue()
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    line = dataclasses.asdict(row)
-    return line | {
-        "output": list(row.output),
-        "field": None if row.field is None else list(row.field),
-    }

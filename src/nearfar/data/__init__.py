@@ -1,11 +1,13 @@
 """Images with labels, and the scale protocols that train and test on them."""
 
-from nearfar.data.lesson import Lesson
-from nearfar.data.module import ScaleData
-from nearfar.data.normalise import Normalisation, Normalised
+from nearfar.data.datamodule import ScaleData
+from nearfar.data.image_dataset import LabelledImages
+from nearfar.data.normalization import Normalisation, Normalised
+from nearfar.data.preprocess import Preprocess
 from nearfar.data.protocol import ScaleProtocol
 from nearfar.data.protocols import SCENARIOS, mnist_scale, scenario
-from nearfar.data.sources import LabelledImages, list_sources, load_source
+from nearfar.data.soft_labels import Lesson
+from nearfar.data.sources import list_sources, load_source, register_index, register_source
 from nearfar.data.spec import DataSpec
 
 __all__ = [
@@ -15,10 +17,13 @@ __all__ = [
     "Lesson",
     "Normalisation",
     "Normalised",
+    "Preprocess",
     "ScaleData",
     "ScaleProtocol",
     "list_sources",
     "load_source",
     "mnist_scale",
+    "register_index",
+    "register_source",
     "scenario",
 ]

@@ -69,10 +69,11 @@ class DataSpec:
             channel, over the training images as they are shown (without augmentation; of a stream,
             over 10,000 of them). The figures
             stand in the checkpoint's record, and the checkpoint's net applies them itself.
-        size: with ``folder``, ``unlabelled``, ``stream_…`` and ``hfds/…``, and only there: side in
-            pixels at which images are stored; default the largest at which the protocol shows one.
-        max_skipped: with the same: which share of the images may be left out because they cannot be
-            read; ``skipped.csv`` in the run's folder lists them. Default 0.01.
+        channels: how images are shown: 3, or 1 for grey (0.299 R + 0.587 G + 0.114 B). Default: as the source
+            holds them; files hold 3.
+        max_skipped: of one's own images (``folder``, ``unlabelled``, ``stream_…``, ``hfds/…``): which share
+            may be left out because they cannot be read; ``skipped.csv`` in the run's folder lists them.
+            Default 0.01.
         workers: processes that read and render training and validation images; 0 does it in a thread.
             The images are the same. Streams gain most.
 
@@ -97,11 +98,13 @@ class DataSpec:
     stretch: float = 1.0
     colour: float = 0.0
     normalize: Literal["none", "standard"] = "none"
-    size: int | None = None
+    channels: Literal[1, 3] | None = None
     max_skipped: float | None = None
     workers: int = 0
 
     def __post_init__(self) -> None:
+        if self.root is not None:
+            object.__setattr__(self, "root", Path(self.root))
         if (self.train or 0) < 0 or (self.validation or 0) < 0 or self.test < 0:
             raise InputError(
                 f"data needs train, validation and test of at least 0, got train={self.train}, "
@@ -136,19 +139,19 @@ class DataSpec:
             )
         if self.workers < 0:
             raise InputError(f"workers must be at least 0, got {self.workers}")
-        if self.size is not None and self.size < 1:
-            raise InputError(f"size must be at least 1 pixel, got {self.size}")
+        if self.channels not in (None, 1, 3):
+            raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
 
     @property
     def warp(self) -> tuple[float, float, float] | None:
         """``rotate``, ``shear`` and ``stretch``; or nothing."""
-        given = (self.rotate, self.shear, self.stretch)
-        return None if given == (0, 0, 1) else given
+        warp = (self.rotate, self.shear, self.stretch)
+        return None if warp == (0, 0, 1) else warp
 
     def _check_scales(self) -> None:
         for name in ("random_scale", "exchange_sizes"):
-            if (given := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _bounds(name, given))
+            if (bounds := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _bounds(name, bounds))
         if self.exchange_sizes is None:
             return
         if self.random_scale is not None:
@@ -161,10 +164,10 @@ class DataSpec:
                 f"exchange_sizes measures things before a plain background, and protocol.background is "
                 f"{self.protocol.background!r}; take 'black' or 'grey', or random_scale"
             )
-        largest = self.protocol.content * max(
+        largest = max(self.protocol.content_size) * max(
             self.protocol.train_band or self.protocol.train_scales
         )
-        if largest > self.protocol.canvas or self.protocol.side != "longer":
+        if largest > min(self.protocol.canvas_size) or self.protocol.side != "longer":
             raise InputError(
                 f"exchange_sizes measures things on the canvas, which must hold all of every training "
                 f"image; the protocol shows up to {largest:g} pixels of the {self.protocol.side} side on "
@@ -172,10 +175,10 @@ class DataSpec:
             )
 
     def _check_warp(self) -> None:
-        given = (self.rotate, self.shear, self.stretch)
-        numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in given)
+        warp = (self.rotate, self.shear, self.stretch)
+        numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in warp)
         # Beyond these a thing is hardly the same thing; further stretching would alias.
-        if not (numbers and 0 <= given[0] <= 180 and 0 <= given[1] <= 60 and 1 <= given[2] <= 4):
+        if not (numbers and 0 <= warp[0] <= 180 and 0 <= warp[1] <= 60 and 1 <= warp[2] <= 4):
             raise InputError(
                 "rotate is from 0 to 180 degrees, shear from 0 to 60 degrees, stretch a factor from 1 to 4, "
                 f"got rotate={self.rotate!r}, shear={self.shear!r}, stretch={self.stretch!r}"
@@ -188,24 +191,18 @@ class DataSpec:
         not there, or cannot be used, which loading them says.
         """
         train, validation = _COUNTED.get(self.source, (0, 0))
-        pad, size = self.pad, self.size
+        pad = self.pad
         if pad is None:
             pad = _PAD.get(self.augment)
         max_skipped = self.max_skipped
         if is_own(self.source) and max_skipped is None:
             max_skipped = _MAX_SKIPPED
-        if is_own(self.source) and size is None:
-            trained = max(self.protocol.train_band or self.protocol.train_scales)
-            enlarged = (self.random_scale or self.exchange_sizes or (1, 1))[1]
-            largest = max(trained * enlarged, *self.protocol.test_scales)
-            size = math.ceil(self.protocol.content * largest)
         return dataclasses.replace(
             self,
             train=train if self.train is None else self.train,
             validation=validation if self.validation is None else self.validation,
             split=self._split(),
             pad=pad,
-            size=size,
             max_skipped=max_skipped,
         )
 
@@ -218,10 +215,10 @@ class DataSpec:
             return None
 
 
-def _bounds(name: str, given: Sequence[float]) -> tuple[float, float]:
-    values = as_scales(given)
+def _bounds(name: str, bounds: Sequence[float]) -> tuple[float, float]:
+    values = as_scales(bounds)
     if len(values) != 2 or not values[0] < values[1]:
         raise InputError(
-            f"{name} must be a smallest and a largest factor, such as [0.5, 2], got {list(given)}"
+            f"{name} must be a smallest and a largest factor, such as [0.5, 2], got {list(bounds)}"
         )
     return values[0], values[1]

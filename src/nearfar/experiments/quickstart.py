@@ -149,7 +149,7 @@ class _Plan:
     def __init__(self, progress: Progress, data: DataSpec, fit: FitSpec) -> None:
         self._progress = progress
         self._parts: dict[tuple[str, str], tuple[float, float]] = {}
-        side = data.protocol.canvas
+        side = max(data.protocol.canvas_size)
         assert data.train is not None, "quickstart_specs says how many"
         start = 0.0
         for name, spec in NETS.items():
@@ -279,7 +279,7 @@ def _write_report(
             names[int(labels[i])],
             [at_scale[s][i] for s in scales],
             {
-                name: [names[int(curve.answers[k, i])] for k in range(len(scales))]
+                name: [names[int(curve.predictions[k, i])] for k in range(len(scales))]
                 for name, curve in curves.items()
             },
         )
@@ -315,7 +315,7 @@ def _write_report(
         examples=examples,
         machine=machine(),
         command=_command(seed, fast),
-        made=(
+        provenance=(
             f"Data: scikit-learn's load_digits, real handwriting of 8×8 pixels (enlarging it adds no "
             f"detail), {shown.spec.train} images to train, {shown.spec.validation} to choose the "
             f"epoch, {len(labels)} to test. Seed {seed}, nearfar {__version__}, torch "

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from nearfar.errors import InputError
 from nearfar.functional import pyramid_conv2d
-from nearfar.grid import Padding
+from nearfar.grid import Padding, Window
+from nearfar.layers.receptive_field import AxisField, ScaleLayer, over_scales
+from nearfar.pyramid import Pyramid
 
 __all__ = ["PyramidConv2d"]
 
 
-class PyramidConv2d(nn.Conv2d):
+class PyramidConv2d(ScaleLayer, nn.Conv2d):
     """Pyramid layer, step 1: multi-scale features with 1/S of a convolution's parameters.
 
     .. math:: y = \\mathrm{concat}_i\\, T_i^{-1}\\bigl(W * T_i(x) + b\\bigr), \\quad i = 0 … S - 1
@@ -99,6 +101,13 @@ class PyramidConv2d(nn.Conv2d):
             antialias=self.antialias,
             padding_mode=self.padding_mode,
         )
+
+    def receptive_field(
+        self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int
+    ) -> list[AxisField]:
+        assert isinstance(x, Tensor)
+        window = Window.of(self)
+        return [over_scales(fields[0], x, self.scales, window, axis, self.antialias)]
 
     def extra_repr(self) -> str:
         plain = super().extra_repr()  # type: ignore[no-untyped-call]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nearfar.errors import InputError
 from nearfar.functional import PADDING_MODES, scale_conv2d
 from nearfar.grid import Padding, Window
+from nearfar.layers.receptive_field import AxisField, ScaleLayer, convolved
 from nearfar.pyramid import Pyramid
 
 __all__ = ["ScaleConv2d"]
 
 
-class ScaleConv2d(nn.Module):
+class ScaleConv2d(ScaleLayer, nn.Module):
     """Pyramid layer, step 2: convolution over place *and* scale. Pyramid in, pyramid out.
 
     .. math:: y_s = \\sum_{k=0}^{K-1} W_k * \\mathrm{resample}(x_{s+k} \\to s) + b
@@ -119,6 +121,26 @@ class ScaleConv2d(nn.Module):
             antialias=self.antialias,
             padding_mode=self.padding_mode,
         )
+
+    def receptive_field(
+        self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int
+    ) -> list[AxisField]:
+        assert isinstance(x, Pyramid)
+        window = Window.make(self.kernel_size, self.stride, self.padding, self.dilation)
+        axes = [grid[axis] for grid in x.grids if grid is not None]
+        levels = len(x) - (self.scale_extent - 1 if self.scale_padding == "valid" else 0)
+        outputs = []
+        for s in range(levels):
+            size = window.output_size(axes[s].size, axis)
+            neighbours = range(s, min(s + self.scale_extent, len(x)))
+            parts = [
+                convolved(
+                    fields[k].resample(axes[k], axes[s], self.antialias), axes[s].size, window, axis
+                )
+                for k in neighbours
+            ]
+            outputs.append(functools.reduce(lambda one, other: one.union(other, size), parts))
+        return outputs
 
     def extra_repr(self) -> str:
         return (

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import get_args
 
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
+from nearfar.layers.receptive_field import AxisField, ScaleLayer
 from nearfar.pyramid import How, Pyramid, collapse
 
 __all__ = ["ScalePool"]
 
 
-class ScalePool(nn.Module):
+class ScalePool(ScaleLayer, nn.Module):
     """Pools over scale: every level back onto the base grid, then the ``max`` (or another) of them.
 
     Args:
@@ -35,6 +38,23 @@ class ScalePool(nn.Module):
 
     def forward(self, x: Pyramid) -> Tensor:
         return collapse(x, self.how, antialias=self.antialias)
+
+    def receptive_field(
+        self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int
+    ) -> list[AxisField]:
+        assert isinstance(x, Pyramid)
+        assert x.base is not None
+        target = x.base[axis]
+        parts = [
+            field.resample(grid[axis], target, self.antialias)
+            for field, grid in zip(fields, x.grids, strict=True)
+            if grid is not None
+        ]
+        return [functools.reduce(lambda one, other: one.union(other, target.size), parts)]
+
+    def pooled(self, x: Tensor | Pyramid) -> int:
+        assert isinstance(x, Pyramid)
+        return 0 if self.how == "concat" else len(x)
 
     def extra_repr(self) -> str:
         return f"how={self.how!r}, antialias={self.antialias}"

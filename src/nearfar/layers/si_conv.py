@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from nearfar.errors import InputError
 from nearfar.functional import Reduce, si_conv2d
-from nearfar.grid import Padding
+from nearfar.grid import Padding, Window
+from nearfar.layers.receptive_field import AxisField, ScaleLayer, over_scales
+from nearfar.pyramid import Pyramid
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["SIConv2d"]
 
 
-class SIConv2d(nn.Conv2d):
+class SIConv2d(ScaleLayer, nn.Conv2d):
     """Scale-invariant convolution layer (SI-layer).
 
     .. math:: h = \\max_i T_i^{-1}\\bigl(W * T_i(x) + b\\bigr)
@@ -88,8 +90,8 @@ class SIConv2d(nn.Conv2d):
         self.reduce: Reduce = reduce
 
     def forward(self, x: Tensor) -> Tensor:
-        answer: Tensor = si_conv2d(x, self.weight, self.bias, **self.settings())
-        return answer
+        output: Tensor = si_conv2d(x, self.weight, self.bias, **self.settings())
+        return output
 
     def forward_with_winner(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and the index into ``scales`` that won at each of its elements (``uint8``).
@@ -111,6 +113,13 @@ class SIConv2d(nn.Conv2d):
             "antialias": self.antialias,
             "reduce": self.reduce,
         }
+
+    def receptive_field(
+        self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int
+    ) -> list[AxisField]:
+        assert isinstance(x, Tensor)
+        window = Window.of(self)
+        return [over_scales(fields[0], x, self.scales, window, axis, self.antialias)]
 
     def extra_repr(self) -> str:
         plain = super().extra_repr()  # type: ignore[no-untyped-call]

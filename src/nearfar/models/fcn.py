@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from nearfar import pyramid
 from nearfar.errors import InputError
 from nearfar.grid import Axis, base_grid
-from nearfar.models.hierarchical import HierarchicalNet
+from nearfar.models.hierarchical import HierarchicalNet, distinct_scales
 from nearfar.models.staged import HeadedNet
 from nearfar.models.timm_nets import channels_of, drop_classifier, features_of
 from nearfar.pyramid import How, collapse, expand, resample
@@ -66,8 +66,8 @@ class FCN(nn.Module):
         if self.scales is None:
             labels: Tensor = self.each(x)
             return labels
-        answers = pyramid.map(lambda level: self.each(level).log_softmax(1), expand(x, self.scales))
-        return collapse(answers, self.vote)
+        levels = expand(x, distinct_scales(x, self.scales))
+        return collapse(pyramid.map(lambda y: self.each(y).log_softmax(1), levels), self.vote)
 
 
 class _Labels(nn.Module):

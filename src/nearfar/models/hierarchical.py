@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from nearfar import pyramid
 from nearfar.errors import InputError
+from nearfar.grid import level_size
 from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.registry import register
+from nearfar.open_sizes import has_open_size
 from nearfar.pyramid import Pyramid, collapse, expand, zoom
 from nearfar.scale_sets import ScaleSet, as_scales
 
-__all__ = ["HierarchicalNet", "Vote", "Window", "hierarchical_cnn_small"]
+__all__ = ["HierarchicalNet", "Vote", "Window", "distinct_scales", "hierarchical_cnn_small"]
 
 Vote = Literal["max", "mean", "logsumexp", "learned"]
 Window = int | Literal["image"] | None
@@ -43,7 +45,8 @@ class HierarchicalNet(nn.Module):
             ones, and see the middle only. ``image``: levels up to scale 1 show all of the image, of
             larger ones the middle of the image's size is seen (:func:`nearfar.pyramid.expand` with
             ``crop``), so that small scales cost less than the image. Default: all of the image at every
-            scale.
+            scale. Without a number, scales at which an image comes out in the same size are one level
+            (:func:`distinct_scales`), which votes once.
 
     Shape:
         ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
@@ -103,31 +106,56 @@ class HierarchicalNet(nn.Module):
         return collapse(heads, "mean") if flat else self._voted(heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        answers = self._at_scales(self.net, x)
-        if answers.levels[0].dim() != 2:
+        logits = self._at_scales(self.net, x)
+        if logits.levels[0].dim() != 2:
             raise InputError(
                 f"HierarchicalNet needs a classifier that answers [B, K], got "
-                f"{tuple(answers.levels[0].shape)}; for a class for every pixel use nearfar.FCN, for other "
+                f"{tuple(logits.levels[0].shape)}; for a class for every pixel use nearfar.FCN, for other "
                 f"maps pyramid.collapse(pyramid.map(net, pyramid.expand(x, scales)))"
             )
-        return collapse(answers, "mean") if self.num_classes == 0 else self._voted(answers)
+        return collapse(logits, "mean") if self.num_classes == 0 else self._voted(logits)
 
     def _at_scales(self, f: Callable[[Tensor], Tensor], x: Tensor) -> Pyramid:
         if not isinstance(self.window, int):
-            return pyramid.map(f, expand(x, self.scales, crop=self.window == "image"))
+            scales = distinct_scales(x, self.scales)
+            return pyramid.map(f, expand(x, scales, crop=self.window == "image"))
         return pyramid.map(f, zoom(x, self.scales, self.window), as_one_batch=True)
 
-    def _voted(self, answers: Pyramid) -> Tensor:
-        sure = pyramid.map(lambda y: y.log_softmax(dim=-1), answers)
+    def _voted(self, logits: Pyramid) -> Tensor:
+        log_p = pyramid.map(lambda y: y.log_softmax(dim=-1), logits)
         if self.vote != "learned":
-            return collapse(sure, self.vote)
-        weights = self.weights.log_softmax(dim=0)
-        levels = tuple(y + w for y, w in zip(sure.levels, weights, strict=True))
-        return collapse(Pyramid(levels, sure.scales, sure.grids, sure.base), "logsumexp")
+            return collapse(log_p, self.vote)
+        weights: Tensor = self.weights
+        if len(log_p) < len(self.scales):
+            weights = weights[[self.scales.index(s) for s in log_p.scales]]
+        levels = tuple(y + w for y, w in zip(log_p.levels, weights.log_softmax(dim=0), strict=True))
+        return collapse(Pyramid(levels, log_p.scales, log_p.grids, log_p.base), "logsumexp")
 
     def extra_repr(self) -> str:
-        seen = "" if self.window is None else f", window={self.window!r}"
-        return f"scales={self.scales}, vote={self.vote!r}{seen}"
+        window = "" if self.window is None else f", window={self.window!r}"
+        return f"scales={self.scales}, vote={self.vote!r}{window}"
+
+
+def distinct_scales(x: Tensor, scales: tuple[float, ...]) -> tuple[float, ...]:
+    """One scale for each size in which ``x`` comes out; others would count the same level again.
+
+    Of scales with one size, the one that is nearest to the size's own ratio stands for it: 1 of 0.99, 1 and
+    1.01 over 28 pixels. While sizes are open (an export), all scales stay.
+
+    Args:
+        x: ``[..., H, W]``.
+        scales: in any order.
+    """
+    if has_open_size(x):
+        return scales
+    rows, columns = x.shape[-2:]
+    nearest: dict[tuple[int, int], float] = {}
+    for scale in scales:
+        size = (level_size(rows, scale), level_size(columns, scale))
+        ratio = max(size) / max(rows, columns, 1)
+        if size not in nearest or abs(scale - ratio) < abs(nearest[size] - ratio):
+            nearest[size] = scale
+    return tuple(nearest.values())
 
 
 @register((3, 28, 28), first_conv="net.stages.0.0", classifier="net.head.fc")

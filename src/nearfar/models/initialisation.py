@@ -7,11 +7,11 @@ from typing import Literal
 
 from torch import nn
 
-from nearfar.layers import ScaleConv2d
+from nearfar.layers import ScaleLayer
 
 __all__ = ["draw_weights", "reset_gaussian", "reset_he"]
 
-_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaleConv2d)
+_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaleLayer)
 
 
 def reset_he(net: nn.Module) -> None:
@@ -21,7 +21,7 @@ def reset_he(net: nn.Module) -> None:
     pyramid" §5.4 could not train without it.
     """
     for module in net.modules():
-        if isinstance(module, (nn.Conv2d, ScaleConv2d)):
+        if isinstance(module, (nn.Conv2d, ScaleLayer)) and hasattr(module, "weight"):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -50,7 +50,7 @@ def draw_weights(net: nn.Module, init: Literal["default", "he", "normal"]) -> No
     if init == "default":
         return
     for module in net.modules():
-        if not isinstance(module, _WEIGHTED):
+        if not (isinstance(module, _WEIGHTED) and hasattr(module, "weight")):
             continue
         if init == "he":
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

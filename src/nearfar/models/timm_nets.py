@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
+from nearfar.models.modes import evaluating
 
 __all__ = ["channels_of", "drop_classifier", "features_of"]
 
@@ -50,10 +51,8 @@ def channels_of(run: Callable[[Tensor], Tensor], net: nn.Module, reduction: int)
     first = next(p for p in net.parameters() if p.dim() == 4)
     in_chans = int(getattr(net, "in_chans", None) or first.shape[1])
     image = first.new_zeros(1, in_chans, 2 * reduction, 2 * reduction)
-    training = {module: module.training for module in net.modules()}
-    net.eval()
     try:
-        with torch.no_grad():
+        with evaluating(net), torch.no_grad():
             maps = run(image)
     except Exception as cause:
         side = image.shape[-1]
@@ -61,9 +60,6 @@ def channels_of(run: Callable[[Tensor], Tensor], net: nn.Module, reduction: int)
             f"{type(net).__name__} cannot be tried with an image of {side}×{side}: {cause}; a convolutional "
             f"backbone that takes any size is needed"
         ) from cause
-    finally:
-        for module, was in training.items():
-            module.training = was
     if maps.dim() != 4 or maps.shape[-1] > image.shape[-1]:
         raise InputError(
             f"the features of {type(net).__name__} are not maps [B, C, H, W] but {tuple(maps.shape)}; a "

@@ -10,14 +10,15 @@ from torch import nn
 
 from nearfar.errors import InputError
 
-__all__ = ["create_torchvision", "is_torchvision"]
+__all__ = ["PREFIX", "create_torchvision", "is_torchvision"]
 
-_PREFIX = "torchvision/"
+#: What names of torchvision's networks begin with.
+PREFIX = "torchvision/"
 
 
 def is_torchvision(name: str) -> bool:
     """Whether a name asks for a network of torchvision's: ``torchvision/NAME``."""
-    return name.startswith(_PREFIX)
+    return name.startswith(PREFIX)
 
 
 def create_torchvision(
@@ -40,7 +41,7 @@ def create_torchvision(
         InputError: an unknown name, other channels, an option that it refuses, or weights that cannot be
             fetched.
     """
-    bare = name.removeprefix(_PREFIX)
+    bare = name.removeprefix(PREFIX)
     names = torchvision.models.list_models(module=torchvision.models)
     if bare not in names:
         close = difflib.get_close_matches(bare, names, n=3, cutoff=0.4)

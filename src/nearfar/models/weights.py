@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 
 __all__ = ["load_weights", "read_weights"]
 
@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as cause:
         raise InputError(
-            f"{path} cannot be read as weights alone ({str(cause).splitlines()[0]}); save the network's "
+            f"{path} cannot be read as weights alone ({first_line(cause)}); save the network's "
             f"state_dict() with torch.save or safetensors, where you trust the file's origin"
         ) from cause
     for key in _INSIDE:

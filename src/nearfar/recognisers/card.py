@@ -10,7 +10,7 @@ from typing import Any
 from nearfar.data import ScaleProtocol
 from nearfar.errors import InputError
 
-__all__ = ["Card"]
+__all__ = ["Card", "fills_canvas"]
 
 _SCHEMA = "nearfar.card/1"
 
@@ -29,6 +29,8 @@ class Card:
         num_classes: how many answers there are.
         class_names: what they stand for, in order; ``None`` where nobody has said.
         any_size: whether the recogniser takes images of other sizes than the canvas too.
+        assumed: a sentence on what nobody has said of how it wants its images, and what is assumed instead;
+            empty where all is known.
 
     Raises:
         InputError: not one name a class.
@@ -40,6 +42,7 @@ class Card:
     num_classes: int
     class_names: tuple[str, ...] | None = None
     any_size: bool = True
+    assumed: str = ""
 
     def __post_init__(self) -> None:
         if self.class_names is not None:
@@ -49,14 +52,6 @@ class Card:
                     f"{self.name} answers with {self.num_classes} numbers, got {len(self.class_names)} class "
                     f"names; give one for each, or none"
                 )
-
-    @classmethod
-    def filling(
-        cls, name: str, in_chans: int, side: int, num_classes: int, any_size: bool = True
-    ) -> Card:
-        """Of what nobody has said more of than its size: the image fills the canvas."""
-        protocol = ScaleProtocol(canvas=side, content=side)
-        return cls(name, in_chans, protocol, num_classes, None, any_size)
 
     def names(self) -> tuple[str, ...]:
         """The classes' names, or their numbers where nobody has named them."""
@@ -78,6 +73,7 @@ class Card:
                 "interpolation": shown["interpolation"],
                 "background": shown["background"],
                 "any_size": self.any_size,
+                "assumed": self.assumed,
             },
             "num_classes": self.num_classes,
             "class_names": None if self.class_names is None else list(self.class_names),
@@ -114,6 +110,7 @@ class Card:
                 int(given["num_classes"]),
                 given["class_names"],
                 bool(shown["any_size"]),
+                str(shown.get("assumed", "")),
             )
         except (ValueError, KeyError, TypeError) as cause:
             if isinstance(cause, InputError):
@@ -121,3 +118,23 @@ class Card:
             raise InputError(
                 f"{source} is not a card as 'nearfar export' writes it ({cause}); export the model again"
             ) from cause
+
+
+def fills_canvas(size: int | None, name: str) -> tuple[ScaleProtocol, str]:
+    """Preprocessing for a classifier that does not say how it wants its images, and a sentence on that.
+
+    Args:
+        size: side of the canvas in pixels.
+        name: of the classifier.
+
+    Raises:
+        InputError: no size.
+    """
+    if size is None:
+        raise InputError(
+            f"{name} does not say how large its images are; give size, the side of the canvas in pixels"
+        )
+    return ScaleProtocol(canvas=size, content=size), (
+        f"{name} does not say how it wants its images: it is assumed that an image's longer side fills the "
+        f"{size} pixels of the canvas (bicubic), the rest black."
+    )

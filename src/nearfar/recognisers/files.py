@@ -9,7 +9,7 @@ from torch import nn
 
 from nearfar.data import Normalisation, Normalised
 from nearfar.errors import InputError
-from nearfar.recognisers.card import Card
+from nearfar.recognisers.card import Card, fills_canvas
 from nearfar.recognisers.functions import Called
 from nearfar.recognisers.recogniser import Answer, Recogniser, count_answers
 
@@ -58,8 +58,9 @@ def recogniser_of(
         answer = Normalised(Called(answer) if module is None else module, figures)
         module = None if module is None else answer
     count = num_classes or count_answers(answer, None, path.name, in_chans, side, batch or 1)
-    made = Card.filling(path.name, in_chans, side, count, any_size=shape[2] is None)
-    return Recogniser(made, answer, module, batch=batch)
+    protocol, assumed = fills_canvas(side, path.name)
+    card = Card(path.name, in_chans, protocol, count, None, shape[2] is None, assumed)
+    return Recogniser(card, answer, module, batch=batch)
 
 
 def _card_of(path: Path, carried: str | bytes) -> Card | None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from nearfar.data import Normalisation, Normalised
 from nearfar.errors import InputError
-from nearfar.recognisers.card import Card
+from nearfar.recognisers.card import Card, fills_canvas
 from nearfar.recognisers.networks import from_network
 from nearfar.recognisers.recogniser import Answer, Recogniser, count_answers
 
@@ -80,7 +80,8 @@ def from_callable(
     answer = function if figures is None else Normalised(Called(function), figures)
     in_chans = 3 if figures is None else len(figures.mean)
     count = num_classes or count_answers(answer, None, name, in_chans, size)
-    return Recogniser(Card.filling(name, in_chans, size, count), answer)
+    protocol, assumed = fills_canvas(size, name)
+    return Recogniser(Card(name, in_chans, protocol, count, assumed=assumed), answer)
 
 
 class Called(nn.Module):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from nearfar.data import Normalisation, ScaleProtocol
+from nearfar.data import Normalisation
 from nearfar.errors import InputError
-from nearfar.models import input_size
+from nearfar.models.torchvision_nets import PREFIX as TORCHVISION
+from nearfar.models.torchvision_nets import is_torchvision
+from nearfar.recognisers.evaluation_transforms import of_torchvision, official_weights
 from nearfar.recognisers.networks import from_network
 from nearfar.recognisers.recogniser import Recogniser
 from nearfar.training import ModelSpec, make_network
 
 __all__ = ["from_name"]
+
+#: Networks that, with published weights, change ImageNet's normalisation into their own inside.
+_OWN_NORMALISATION = ("googlenet", "inception_v3")
 
 
 def from_name(
@@ -41,14 +49,22 @@ def from_name(
             f"{name} answers with the classes that it was published with, and another number of them would "
             f"be a new classifier with random weights, got num_classes={num_classes}; leave it out"
         )
+    bare = name.removeprefix(TORCHVISION)
+    entry, certain = official_weights(bare, weights) if is_torchvision(name) else (None, False)
+    if certain and bare in _OWN_NORMALISATION:
+        # torchvision's builder does so where it fetches the weights itself.
+        spec = dataclasses.replace(spec, options={"transform_input": True})
     with isolate_rng():
         torch.manual_seed(0)
         network = make_network(spec, num_classes)
-    protocol = None
-    if name.startswith("torchvision/"):
-        # How torchvision's reference training tests: the middle 224 of 256 pixels.
-        side = size or input_size(name)[1]
-        protocol = ScaleProtocol(canvas=side, content=round(side * 256 / 224), side="shorter")
-        figures = figures or Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    protocol, assumed = None, ""
+    if entry is not None:
+        protocol, published = of_torchvision(entry, size)
+        figures = figures or published
+        if weights is not None and not certain:
+            assumed = (
+                f"{Path(weights).name} is none of the files that torchvision publishes for {bare}: it is "
+                f"assumed that images are shown as to {entry}."
+            )
     label = name if weights is None else f"{name}@{weights}"
-    return from_network(network, label, figures, size, None, spec, protocol)
+    return from_network(network, label, figures, size, None, spec, protocol, assumed)

@@ -10,7 +10,8 @@ from torch import nn
 from nearfar.data import Normalisation, Normalised, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import is_ours
-from nearfar.recognisers.card import Card
+from nearfar.recognisers.card import Card, fills_canvas
+from nearfar.recognisers.evaluation_transforms import of_timm
 from nearfar.recognisers.recogniser import Recogniser, count_answers
 from nearfar.training import ModelSpec
 
@@ -25,6 +26,7 @@ def from_network(
     num_classes: int | None = None,
     spec: ModelSpec | None = None,
     protocol: ScaleProtocol | None = None,
+    assumed: str = "",
 ) -> Recogniser:
     """A network as a recogniser; not changed.
 
@@ -37,6 +39,7 @@ def from_network(
         num_classes: default: found by trying.
         spec: what builds it.
         protocol: how images are laid on the canvas, where that is known better.
+        assumed: what is not known of that.
 
     Raises:
         InputError: no size known, figures that do not fit the channels, or a network that answers
@@ -45,11 +48,11 @@ def from_network(
     cfg = _published(network)
     if figures is None and cfg and not is_ours(cfg.get("architecture")):
         figures = Normalisation(tuple(cfg["mean"]), tuple(cfg["std"]))
-    if isinstance(network, Normalised):
-        if figures is not None:
-            raise InputError(f"{name} normalises its input itself; leave out mean and std")
-        protocol = protocol or _fills(size, name)
-    protocol = protocol or _protocol(cfg, size, name)
+    if isinstance(network, Normalised) and figures is not None:
+        raise InputError(f"{name} normalises its input itself; leave out mean and std")
+    if protocol is None:
+        itself = isinstance(network, Normalised)
+        protocol, assumed = fills_canvas(size, name) if itself else _protocol(cfg, size, name)
     in_chans = _channels(network, cfg)
     if figures is not None and len(figures.mean) != in_chans:
         raise InputError(
@@ -57,9 +60,9 @@ def from_network(
             f"figure a channel"
         )
     whole = network if figures is None else Normalised(network, figures).to(_device(network))
-    count = num_classes or count_answers(whole, whole, name, in_chans, protocol.canvas)
+    count = num_classes or count_answers(whole, whole, name, in_chans, protocol.canvas_size)
     any_size = not (cfg or {}).get("fixed_input_size", False)
-    card = Card(name, in_chans, protocol, count, None, any_size)
+    card = Card(name, in_chans, protocol, count, None, any_size, assumed)
     return Recogniser(card, whole, whole, spec)
 
 
@@ -72,31 +75,14 @@ def _published(network: nn.Module) -> dict[str, Any] | None:
     return found
 
 
-def _protocol(cfg: dict[str, Any] | None, size: int | None, name: str) -> ScaleProtocol:
-    """How images are shown to a network at scale 1.
-
-    Published networks are shown the middle of a photograph: ``crop_pct`` of its shorter side.
-    """
+def _protocol(cfg: dict[str, Any] | None, size: int | None, name: str) -> tuple[ScaleProtocol, str]:
+    """How images are shown to a network at scale 1, and what had to be assumed."""
     if cfg is None:
-        return _fills(size, name)
-    side = size or min(cfg["input_size"][1:])
+        return fills_canvas(size, name)
     if is_ours(cfg.get("architecture")):
-        return ScaleProtocol(canvas=side, content=side)
-    word = cfg.get("interpolation")
-    return ScaleProtocol(
-        canvas=side,
-        content=round(side / (cfg.get("crop_pct") or 1)),
-        side="shorter",
-        interpolation=word if word in ("bicubic", "bilinear") else "bicubic",
-    )
-
-
-def _fills(size: int | None, name: str) -> ScaleProtocol:
-    if size is None:
-        raise InputError(
-            f"{name} does not say how large its images are; give size, the side of the canvas in pixels"
-        )
-    return ScaleProtocol(canvas=size, content=size)
+        side = size or min(cfg["input_size"][1:])
+        return ScaleProtocol(canvas=side, content=side), ""
+    return of_timm(cfg, size), ""
 
 
 def _channels(network: nn.Module, cfg: dict[str, Any] | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from nearfar.recognisers.programs import from_program
 from nearfar.recognisers.recogniser import Recogniser
 
 __all__ = ["Model", "open_recogniser"]
+
+_LOG = logging.getLogger(__name__)
 
 Model = str | Path | nn.Module | Callable[[Tensor], Tensor] | Recogniser
 """What :func:`open_recogniser` takes."""
@@ -67,6 +70,19 @@ def open_recogniser(
     """
     if isinstance(model, Recogniser):
         return _settled(model, model.name, mean, std, size, num_classes)
+    opened = _opened(model, mean, std, size, num_classes)
+    if opened.card.assumed:
+        _LOG.warning(opened.card.assumed)
+    return opened
+
+
+def _opened(
+    model: Model,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: int | None,
+    num_classes: int | None,
+) -> Recogniser:
     figures = _normalisation(mean, std)
     if size is not None and size < 1:
         raise InputError(f"size is a side in pixels, at least 1, got {size}")

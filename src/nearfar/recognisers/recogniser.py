@@ -78,20 +78,26 @@ class Recogniser:
 
 
 def count_answers(
-    answer: Answer, module: nn.Module | None, name: str, in_chans: int, side: int, batch: int = 1
+    answer: Answer,
+    module: nn.Module | None,
+    name: str,
+    in_chans: int,
+    size: int | tuple[int, int],
+    batch: int = 1,
 ) -> int:
     """How many classes something answers with, found with grey images.
 
     Args:
         answer, module: as in :class:`Recogniser`.
         name: for the error's text.
-        in_chans, side: of the images.
+        in_chans, size: of the images: one side, or height and width.
         batch: how many of them.
 
     Raises:
         InputError: as :meth:`Recogniser.ask` does.
     """
-    images = torch.full((batch, in_chans, side, side), 0.5)
+    height, width = (size, size) if isinstance(size, int) else size
+    images = torch.full((batch, in_chans, height, width), 0.5)
     return int(_asked(answer, module, name, images).shape[1])
 
 

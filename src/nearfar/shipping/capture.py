@@ -55,10 +55,11 @@ def captured(module: nn.Module, card: Card, openness: Openness) -> ExportedProgr
     Raises:
         Exception: whatever the network makes torch.export trip over.
     """
-    side = card.protocol.canvas
+    height, width = card.protocol.canvas_size
     # Nothing is computed, so large images cost nothing; and no level of a pyramid, however deep in
     # the network, becomes a map of one pixel, for which torch would write a program of its own.
-    height, width = (5 * side, 6 * side) if openness.image else (side, side)
+    if openness.image:
+        height, width = 5 * height, 6 * width
     images = torch.rand(2 if openness.batch else 1, card.in_chans, height, width)
     open_sizes = {
         **({0: Dim.DYNAMIC} if openness.batch else {}),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nearfar.errors import first_line
 from nearfar.recognisers import Card
 from nearfar.shipping.capture import Openness
 
@@ -44,13 +45,14 @@ class Checked:
 
 def shapes_to_try(card: Card, openness: Openness) -> tuple[Shape, ...]:
     """Batches to compare on: of the canvas's size, and where sizes are open of odd and oblong ones."""
-    side = card.protocol.canvas
-    larger, smaller = side + side // 4 | 1, side - side // 4 | 1
-    sizes = [(1, side, side)]
+    high, wide = card.protocol.canvas_size
+    sizes = [(1, high, wide)]
     if openness.batch:
-        sizes.append((3, side, side))
+        sizes.append((3, high, wide))
     if openness.image:
-        sizes += [(2, larger, side), (1, side, smaller), (2, smaller, larger)]
+        higher, wider = (side + side // 4 | 1 for side in (high, wide))
+        lower, narrower = (side - side // 4 | 1 for side in (high, wide))
+        sizes += [(2, higher, wide), (1, high, narrower), (2, lower, wider)]
     return tuple((batch, card.in_chans, height, width) for batch, height, width in sizes)
 
 
@@ -76,7 +78,7 @@ def checked(
     """
     draw = torch.Generator().manual_seed(0)
     largest, done = 0.0, []
-    side = card.protocol.canvas
+    canvas = card.protocol.canvas_size
     for shape in shapes_to_try(card, openness):
         images = torch.rand(shape, generator=draw)
         written = "×".join(map(str, shape))
@@ -84,21 +86,20 @@ def checked(
             with torch.inference_mode():
                 expected = network(images)
         except Exception:
-            if shape[-2:] == (side, side):
+            if shape[-2:] == canvas:
                 raise
             continue
         if expected.shape != (len(images), card.num_classes):
             # It took several images for one, or one for several.
-            if shape[-2:] == (side, side):
+            if shape[-2:] == canvas:
                 raise DifferentError(f"the network answers {written} with {tuple(expected.shape)}")
             continue
         try:
             with torch.inference_mode():
                 found = answer(images)
         except Exception as cause:
-            said = str(cause).strip().partition("\n")[0]
             raise DifferentError(
-                f"the exported file refuses {written}, which the network takes: {said}"
+                f"the exported file refuses {written}, which the network takes: {first_line(cause)}"
             ) from cause
         error = _difference(found, expected)
         if not error <= tolerance:
@@ -108,8 +109,8 @@ def checked(
             )
         largest = max(largest, error)
         done.append(shape)
-    if openness.image and all(shape[-2:] == (side, side) for shape in done):
-        raise DifferentError(f"the network takes images of {side}×{side} only")
+    if openness.image and all(shape[-2:] == canvas for shape in done):
+        raise DifferentError(f"the network takes images of {canvas[0]}×{canvas[1]} only")
     return Checked(largest, tuple(done))
 
 

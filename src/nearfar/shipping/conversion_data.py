@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -51,11 +52,15 @@ def images_for(
             "the network normalises images as it was trained to; leave data.normalize out, and give mean and "
             "std where it does not know"
         )
+    channels: Literal[1, 3] | None = None
+    if opened.card.in_chans in (1, 3):
+        channels = cast("Literal[1, 3]", opened.card.in_chans)
     spec = dataclasses.replace(
         data,
         protocol=shown,
         random_scale=None if data.exchange_sizes else data.random_scale or random_scale,
         validation=data.validation or None,
+        channels=channels,
     )
     images = _loaded(spec)
     if len(images.indices["test"]) > check:

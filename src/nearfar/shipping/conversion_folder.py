@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from nearfar.atomic import make_folder, write_atomically
-from nearfar.conversion import Conversion
+from nearfar.conversion import ConversionMethod
 from nearfar.data import DataSpec, ScaleData
-from nearfar.data.skipped import SKIPPED
+from nearfar.data.unreadable import SKIPPED
 from nearfar.errors import InputError
 from nearfar.shipping.conversion_page import page
 from nearfar.shipping.conversion_result import ConvertResult
@@ -34,18 +34,17 @@ _NO_DATA = DataSpec()
 @contextmanager
 def claim(
     out: Path | str | None,
-    conversion: Conversion,
+    conversion: ConversionMethod,
     origin: Origin,
     images: ScaleData | None,
-    fit: FitSpec | None,
-    others: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> Iterator[Path]:
     """Makes ``out`` this conversion's folder; without one, a folder for the time of the block.
 
     Args:
         out: the folder.
-        conversion, origin, images, fit, others: all that decides what comes out, the original's weights
-            included: what is there already is taken up only where all of it is the same.
+        conversion, origin, images, settings: all that decides the outcome, the original's weights
+            included: a conversion that is there already is taken up only where all of it is the same.
 
     Raises:
         InputError: ``out`` holds something else than this conversion, finished or interrupted.
@@ -55,25 +54,24 @@ def claim(
             yield Path(folder)
         return
     out = Path(out)
-    settings = _plain(
+    record = _plain(
         {
             "schema": "nearfar.conversion/1",
             "model": dataclasses.asdict(origin.spec),
-            "conversion": dataclasses.asdict(conversion),
+            "conversion": conversion.as_dict(),
             "data": None if images is None else dataclasses.asdict(images.spec),
-            "fit": None if fit is None else dataclasses.asdict(fit),
             "weights": digest(origin.network),
             "images": None if images is None else images.fingerprint(),
-            **others,
+            **settings,
         }
     )
     marker = out / _MARKER
-    if not is_free(out) and _read(marker) != settings:
+    if not is_free(out) and _read(marker) != record:
         raise InputError(
             f"{out} is not empty and holds no conversion of these settings; choose another folder with --out"
         )
     make_folder(out)
-    write_atomically(marker, json.dumps(settings, indent=2) + "\n")
+    write_atomically(marker, json.dumps(record, indent=2) + "\n")
     yield out
 
 
@@ -106,7 +104,7 @@ def write_conversion(
 
     Args:
         folder: the conversion's.
-        result: what was found.
+        result: the plan and the comparison.
         network: the converted one, without its normalisation.
         spec: what builds the converted one.
         recipe: of the training after it, or what it would have been; ``None`` where there are no images.
@@ -118,8 +116,8 @@ def write_conversion(
     card = result.recogniser.card
     without_data = recipe is None
     if recipe is None:
-        shown = dataclasses.replace(_NO_DATA, protocol=card.protocol)
-        recipe = Recipe(spec, shown, FitSpec(), 0, TrainerSpec())
+        data = dataclasses.replace(_NO_DATA, protocol=card.protocol)
+        recipe = Recipe(spec, data, FitSpec(), 0, TrainerSpec())
     figures = spec.normalisation()
     report = result.as_dict()
     save_checkpoint(

@@ -17,22 +17,22 @@ def summary(result: ConvertResult) -> list[str]:
         kinds = Counter(f"{c.before} → {c.after}" for c in layers)
         count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
         listed = "; ".join(f"{n} × {kind}" for kind, n in kinds.items())
-        said = [f"{count} changed: {listed}."]
+        sentences = [f"{count} changed: {listed}."]
     else:
-        said = [f"{c.before} became {c.after}." for c in plan.changes]
+        sentences = [f"{c.before} became {c.after}." for c in plan.changes]
     for why in dict.fromkeys(x.why for x in plan.left):
         some = [x.name for x in plan.left if x.why == why]
         named = ", ".join(some[:3]) + (" …" if len(some) > 3 else "")
         stay = (
             "1 layer stays as it is" if len(some) == 1 else f"{len(some)} layers stay as they are"
         )
-        said.append(f"{stay} ({named}): {why}.")
+        sentences.append(f"{stay} ({named}): {why}.")
     if not result.rebuilt:
-        said.append(
+        sentences.append(
             "The network was given as a module, so the weights do not say what builds it: read them with "
             "nearfar.load_checkpoint(path, network), where network is converted alike."
         )
-    return [*said, *plan.notes]
+    return [*sentences, *plan.notes]
 
 
 def page(result: ConvertResult) -> str:

@@ -65,19 +65,20 @@ class ConvertResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON; figures are fractions, keyed by scale."""
-        found: dict[str, Any] = {
+        report: dict[str, Any] = {
             "schema": "nearfar.convert/1",
-            "method": self.plan.conversion.method,
+            "method": self.plan.conversion.name,
             "changed": [
                 {"layer": c.name, "before": c.before, "after": c.after} for c in self.plan.changes
             ],
             "left": [{"layer": x.name, "what": x.what, "why": x.why} for x in self.plan.left],
             "notes": list(self.plan.notes),
+            "idle": list(self.plan.idle),
         }
         if self.audit is None:
-            return found
+            return report
         results = self.audit.results
-        return found | {
+        return report | {
             "right_means": "labels" if self.labelled else "the original's answer at scale 1",
             "images": len(results["original"].curve.labels),
             "right": {

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-from nearfar.data.sources.decoding import decoded, quiet_pillow
-from nearfar.data.sources.files import image_files
+from nearfar.data.decoding import decode, quiet_pillow
+from nearfar.data.image_files import image_files
 from nearfar.errors import InputError
 from nearfar.recognisers import Card
 
@@ -23,8 +22,6 @@ __all__ = ["STDIN", "ImageFile", "named_images", "shown"]
 
 #: The word for standard input.
 STDIN = "-"
-#: How much red, green and blue count in grey, in 65536ths (Rec. 601, as Pillow has it).
-_LUMA = (19595, 38470, 7471)
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,9 @@ class ImageFile:
     name: str
     content: bytes | None = None
 
-    def decoded(self) -> Tensor:
-        """``[3, h, w]``, uint8; raises what :func:`nearfar.data.sources.decoding.decoded` does."""
-        return decoded(Path(self.name) if self.content is None else io.BytesIO(self.content))
+    def decode(self) -> Tensor:
+        """``[3, h, w]``, uint8; raises what :func:`nearfar.data.decoding.decode` does."""
+        return decode(Path(self.name) if self.content is None else io.BytesIO(self.content))
 
 
 def named_images(words: Sequence[str | Path], stdin: IO[bytes] | None = None) -> list[ImageFile]:
@@ -74,18 +71,13 @@ def named_images(words: Sequence[str | Path], stdin: IO[bytes] | None = None) ->
 def shown(image: ImageFile, card: Card) -> Tensor:
     """An image as a recogniser's input, ``[1, C, canvas, canvas]``, values from 0 to 1.
 
-    For recognisers of one channel colours become grey by their luminance (Rec. 601: 0.299 R + 0.587 G +
-    0.114 B, rounded to 256 levels); images that are grey already keep their values. That is what the
-    data sets of one channel hold, light on dark as they are: nothing is inverted.
+    For classifiers of one channel colours become grey; images that are grey already keep their values.
+    Nothing is inverted.
 
     Raises:
         Exception: whatever the damage in a file makes its reader trip over.
     """
-    pixels = image.decoded().unsqueeze(0)
-    if card.in_chans == 1:
-        weights = torch.tensor(_LUMA).view(1, 3, 1, 1)
-        pixels = ((pixels.int() * weights).sum(1, keepdim=True) + 2**15 >> 16).to(torch.uint8)
-    return card.protocol.render(pixels, 1.0)
+    return card.protocol.render([image.decode()], 1.0, channels=card.in_chans)
 
 
 def _from_paths(words: Iterable[str | Path]) -> list[ImageFile]:

@@ -37,7 +37,7 @@ def model_card(
     rows = [
         ("network", f"`{name}`"),
         ("parameters", f"{_parameters(checkpoint):,}"),
-        ("images", f"{protocol.canvas}×{protocol.canvas}, channels: {record['in_chans']}"),
+        ("images", f"{'×'.join(map(str, protocol.canvas_size))}, channels: {record['in_chans']}"),
         ("classes", f"{len(names)}: {_listed(names)}"),
         ("data", f"`{checkpoint.data.source}`" if checkpoint.data else "not known"),
         ("scales in training", _scales(checkpoint)),

@@ -48,7 +48,7 @@ def origin_of(opened: Recogniser) -> Origin:
             f"{opened.name} can be asked but not rebuilt: its layers are not there to be changed; convert "
             f"the network that it was exported from"
         )
-    assert module is not None, "it was looked at"
+    assert module is not None, "its inside was checked"
     network, figures = module, None
     if isinstance(module, Normalised):
         network = module.network
@@ -56,30 +56,30 @@ def origin_of(opened: Recogniser) -> Origin:
             tuple(module.mean.flatten().tolist()), tuple(module.std.flatten().tolist())
         )
     mean, std = (figures.mean, figures.std) if figures else ((), ())
-    found = opened.checkpoint
+    checkpoint = opened.checkpoint
     data = None
-    if found is not None:
-        spec = found.recipe.model
-        if found.data is not None:
-            data = dataclasses.replace(found.data, normalize="none")
-        spec = dataclasses.replace(spec, weights=str(found.path), mean=mean, std=std)
+    if checkpoint is not None:
+        spec = checkpoint.recipe.model
+        if checkpoint.data is not None:
+            data = dataclasses.replace(checkpoint.data, normalize="none")
+        spec = dataclasses.replace(spec, weights=str(checkpoint.path), mean=mean, std=std)
     elif opened.spec is not None:
         spec = dataclasses.replace(opened.spec, mean=mean, std=std)
     else:
         options = {"state": digest(network)}
         spec = ModelSpec(type(network).__name__, options, mean=mean, std=std)
-    if spec.convert is not None:
+    if spec.conversion is not None:
         raise InputError(
-            f"{opened.name} was converted before, by {spec.convert.method}; convert the network that it came "
-            f"from ({spec.weights})"
+            f"{opened.name} was converted before, by {spec.conversion.name}; convert the network that it "
+            f"came from ({spec.weights})"
         )
     return Origin(network, figures, spec, opened.spec is not None, data)
 
 
 def digest(network: nn.Module) -> str:
     """Tells one network's weights from another's."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for name, tensor in network.state_dict().items():
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
-    return found.hexdigest()
+        checksum.update(name.encode())
+        checksum.update(tensor.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
+    return checksum.hexdigest()

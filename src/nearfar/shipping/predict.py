@@ -12,7 +12,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from nearfar.data.sources.decoding import Fault, quiet_pillow
+from nearfar.data.decoding import Fault, quiet_pillow
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
 from nearfar.recognisers import Model, Recogniser, open_recogniser

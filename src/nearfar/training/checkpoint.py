@@ -251,6 +251,6 @@ def _build(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
         recipe.model,
         len(record["class_names"]),
         record["in_chans"],
-        side=recipe.data.protocol.canvas,
+        side=max(recipe.data.protocol.canvas_size),
         weights=False,
     )

@@ -50,7 +50,7 @@ def make_network(
         load_weights(network, Path(str(source)))
     if spec.convert is None:
         return network
-    return convert_network(network, spec.convert, side)[0]
+    return convert_network(network, spec.convert, side, trial=weights)[0]
 
 
 def _sizes_in(spec: ModelSpec, file: Path) -> tuple[int | None, int | None]:

@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from nearfar.atomic import atomic_path, make_folder, write_atomically
-from nearfar.data.skipped import SKIPPED
+from nearfar.data.unreadable import SKIPPED
 from nearfar.errors import InputError
 from nearfar.training.specs import Recipe
 
@@ -62,8 +62,11 @@ def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
         InputError: another process trains there, or ``out`` holds something else or cannot be written.
     """
     make_folder(out)
-    # Another lock of the same process must be refused too, hence no singleton.
-    lock = FileLock(out / LOCK, timeout=0, fallback_to_soft=False, is_singleton=False)
+    # Another lock of the same process must be refused too, hence no singleton. A second attempt, because
+    # a run that ends may remove its file between our opening and locking it.
+    lock = FileLock(
+        out / LOCK, timeout=0.2, poll_interval=0.05, fallback_to_soft=False, is_singleton=False
+    )
     try:
         lock.acquire()
     except Timeout as cause:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from nearfar.conversion import Conversion
+from nearfar.conversion import ConversionMethod, as_method
 from nearfar.data import DataSpec, Normalisation, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training.fit_spec import FitSpec
@@ -30,10 +30,12 @@ class ModelSpec:
             ``pretrained`` for those that timm or torchvision publish. Default: random ones.
         mean, std: of each channel, of values from 0 to 1: what images are normalised by before they meet
             the network, where its weights were trained so. Not with ``data.normalize``.
-        convert: into which scale-aware twin it is made, its weights kept.
+        convert: into which scale-aware twin it is made, its weights kept: a conversion method, its name, or
+            its record (``{"method": "si", "scales": [0.75, 1]}``).
 
     Raises:
-        InputError: options that cannot be written down, or ``mean`` without ``std``.
+        InputError: options that cannot be written down, ``mean`` without ``std``, or a conversion that does
+            not exist or has other settings.
     """
 
     name: str = "cnn_small"
@@ -41,7 +43,7 @@ class ModelSpec:
     weights: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    convert: Conversion | None = None
+    convert: ConversionMethod | dict[str, Any] | str | None = None
 
     def __post_init__(self) -> None:
         """Options as YAML and JSON can hold them, so that every run can be written down."""
@@ -55,6 +57,13 @@ class ModelSpec:
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
         self.normalisation()
+        if self.convert is not None:
+            object.__setattr__(self, "convert", as_method(self.convert))
+
+    @property
+    def conversion(self) -> ConversionMethod | None:
+        """The method that ``convert`` names."""
+        return None if self.convert is None else as_method(self.convert)
 
     def normalisation(self) -> Normalisation | None:
         """Of ``mean`` and ``std``; ``None`` where they are left out."""
@@ -135,8 +144,10 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """As nested plain data, ready for JSON and YAML."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        plain = dataclasses.asdict(self)
+        conversion = self.model.conversion
+        plain["model"]["convert"] = None if conversion is None else conversion.as_dict()
+        return dict(_plain(plain))
 
     def as_yaml(self) -> str:
         """As the configuration file of ``nearfar train``."""
@@ -150,14 +161,12 @@ class Recipe:
             InputError: a part is missing or has another form.
         """
         try:
-            data = dict(record["data"])
+            # Nothing stands for a split that is left out: which images were trained on depends on it.
+            data = {**record["data"], "split": record["data"]["split"]}
             data["protocol"] = ScaleProtocol(**data["protocol"])
             data["root"] = Path(data["root"]) if data["root"] else None
-            model = dict(record["model"])
-            if model.get("convert"):
-                model["convert"] = Conversion(**model["convert"])
             return cls(
-                ModelSpec(**model),
+                ModelSpec(**record["model"]),
                 DataSpec(**data),
                 FitSpec(**record["fit"]),
                 int(record["seed"]),

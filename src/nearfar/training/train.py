@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, distributed, nn
 
 from nearfar.data import DataSpec, Lesson, Normalised, ScaleData
-from nearfar.data.skipped import SKIPPED, listing_skipped
+from nearfar.data.unreadable import SKIPPED, listing_skipped
 from nearfar.errors import InputError
 from nearfar.models.initialisation import draw_weights
 from nearfar.progress import Progress, silent
@@ -240,7 +240,7 @@ def _prepare_network(
 
 
 def _make_network(recipe: Recipe, images: ScaleData, process: ProcessInfo) -> nn.Module:
-    side = recipe.data.protocol.canvas
+    side = max(recipe.data.protocol.canvas_size)
     try:
         return make_network(recipe.model, len(images.class_names), images.in_chans, side=side)
     except InputError as cause:

@@ -1,11 +1,8 @@
-"""The pictures of audits, as matplotlib figures; those of one axis take yours."""
+"""The plots of audits, as matplotlib figures; those of one axis take yours."""
 
 from nearfar.auditing.plots.axes import COLOURS, colour_of, marker_of
-from nearfar.auditing.plots.confidence import plot_confidence
-from nearfar.auditing.plots.curves import plot_curves
-from nearfar.auditing.plots.flips import plot_flips
-from nearfar.auditing.plots.layers import plot_equivariance, plot_invariance
-from nearfar.auditing.plots.winners import plot_winners
+from nearfar.auditing.plots.curves import plot_confidence, plot_curves, plot_flips
+from nearfar.auditing.plots.layers import plot_equivariance, plot_invariance, plot_winners
 
 __all__ = [
     "COLOURS",

@@ -1,10 +1,12 @@
-"""What the pictures share: colours, the axis of scales, the axis of shares, names of any length."""
+"""What the plots share: colours, the axis of scales, the axis of shares, legends."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -19,6 +21,7 @@ __all__ = [
     "marker_of",
     "new_axes",
     "percent_axis",
+    "quiet_fonts",
     "scale_axis",
     "shortened",
 ]
@@ -30,21 +33,23 @@ _DASHES = ("-", "--", ":", "-.")
 _POINT = 1 / 72  # inch
 #: Width of a character of ordinary text, in parts of the font's size.
 _CHARACTER = 0.62
+_LONGEST_NAME, _SHORTEST_NAME = 48, 8
+_Item = TypeVar("_Item")
 
 
-def colour_of(place: int) -> str:
-    """The colour of the recogniser in this place; the baseline's place is 0."""
-    return COLOURS[place % len(COLOURS)]
+def colour_of(index: int) -> str:
+    """The colour of a model by its index; the baseline's is 0."""
+    return COLOURS[index % len(COLOURS)]
 
 
-def marker_of(place: int) -> str:
+def marker_of(index: int) -> str:
     """The marker that goes with :func:`colour_of`."""
-    return _MARKERS[place % len(_MARKERS)]
+    return _MARKERS[index % len(_MARKERS)]
 
 
-def dash_of(place: int) -> str:
-    """How the line is drawn, so that it is told apart where colours begin anew."""
-    return _DASHES[place // len(COLOURS) % len(_DASHES)]
+def dash_of(index: int) -> str:
+    """The line's style, another one where the colours repeat."""
+    return _DASHES[index // len(COLOURS) % len(_DASHES)]
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -124,31 +129,64 @@ def percent_axis(ax: Axes, *, size: float = 10, step: int = 20) -> None:
 
 def legend_above(
     ax: Axes, handles: Sequence[Artist], names: Sequence[str], *, size: float = 10
-) -> None:
-    """Names above the axis, in as many columns as their lengths allow; drawn as they are written.
+) -> int:
+    """Names above the axis, row by row, in as many columns as fit beside each other.
+
+    Widths are measured: the legend ends before the figure does, or before the next axis.
 
     Args:
-        ax: which axis.
-        handles: what is named.
-        names: one a handle.
+        ax: which axis; its tick labels are set.
+        handles: one a name.
+        names: drawn as they are written; cut where one alone is too long.
         size: of the names, in points.
+
+    Returns:
+        How many rows there are.
     """
-    inches = figure_of(ax).get_figwidth() * ax.get_position().width
-    # Five characters more for the line before the name and the gap after it.
-    room = inches / (_CHARACTER * size * _POINT)
-    names = [shortened(name, max(8, min(48, int(room) - 5))) for name in names]
-    columns = max(1, min(len(names), int(room / (max(map(len, names)) + 5))))
-    if sum(len(name) + 5 for name in names) <= room:
-        columns = len(names)
-    legend = ax.legend(
-        handles,
-        names,
-        loc="lower left",
-        bbox_to_anchor=(0, 1.01),
-        borderaxespad=0,
-        ncols=columns,
-        frameon=False,
-        fontsize=size,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    figure, position = figure_of(ax), ax.get_subplotspec()
+    with quiet_fonts():
+        figure.draw_without_rendering()  # where the layout puts the axis beside its tick labels
+    last = position is None or position.is_last_col()
+    room = (figure.bbox.x1 if last else ax.bbox.x1) - ax.bbox.x0
+
+    def draw(names: Sequence[str], columns: int) -> float:
+        legend = ax.legend(
+            *(_by_rows(handles, columns), _by_rows(names, columns)),
+            loc="lower left",
+            bbox_to_anchor=(0, 1.01),
+            borderaxespad=0,
+            ncols=columns,
+            frameon=False,
+            fontsize=size,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        with quiet_fonts():
+            return float(legend.get_window_extent().width)
+
+    names = [shortened(name, _LONGEST_NAME) for name in names]
+    if draw(names, len(names)) <= room:
+        return 1
+    longest = max(map(len, names))
+    while (width := draw(names, 1)) > room and longest > _SHORTEST_NAME:
+        longest = max(_SHORTEST_NAME, min(longest - 1, int(longest * room / width)))
+        names = [shortened(name, longest) for name in names]
+    gap = 2 * size / 72 * figure.dpi  # matplotlib's default between columns
+    columns = max(1, min(len(names) - 1, int((room + gap) / (width + gap))))
+    rows = math.ceil(len(names) / columns)
+    draw(names, math.ceil(len(names) / rows))
+    return rows
+
+
+@contextmanager
+def quiet_fonts() -> Iterator[None]:
+    """No warnings of names in scripts that matplotlib's font lacks: an SVG's reader has other fonts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
+        yield
+
+
+def _by_rows(items: Sequence[_Item], columns: int) -> list[_Item]:
+    """Items so ordered that a legend, which fills column by column, shows them row by row."""
+    return [item for column in range(columns) for item in items[column::columns]]

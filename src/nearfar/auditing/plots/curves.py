@@ -1,14 +1,17 @@
-"""Accuracy against scale, as a picture."""
+"""Accuracy, confidence and unflipped predictions against scale, as plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.plots.axes import (
+    COLOURS,
     colour_of,
     dash_of,
     figure_of,
@@ -18,11 +21,18 @@ from nearfar.auditing.plots.axes import (
     percent_axis,
     scale_axis,
 )
+from nearfar.auditing.result import Flips
 from nearfar.errors import InputError
 
-__all__ = ["plot_curves"]
+__all__ = ["plot_confidence", "plot_curves", "plot_flips"]
 
-_STRIP = 5  # points of the axis for a recogniser's band
+_STRIP = 5  # per cent of the axis for a model's band
+_CONFIDENCE, _ACCURACY = COLOURS[6], COLOURS[1]
+_FLIP_DASHES = ("-", "--", "-.", ":")
+_FLIP_TICKS = (
+    *(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1),
+    *(1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16),
+)
 
 
 def plot_curves(
@@ -37,7 +47,7 @@ def plot_curves(
     """Accuracy against scale, a line a net with its 95 % band.
 
     Args:
-        curves: answers of each net; drawn in this order, the baseline first.
+        curves: of each net, drawn in this order, the baseline first.
         trained_at: marked by a vertical line.
         mark: what is written beside that line; may be empty.
         max_loss: as a fraction; a bar a net below the curves spans the scales at which it loses at most
@@ -94,6 +104,91 @@ def plot_curves(
     return figure_of(ax)
 
 
+def plot_confidence(curve: ScaleCurve, *, size: float = 9, ax: Axes | None = None) -> Figure:
+    """Mean confidence beside accuracy, against scale; the gap between them is shaded.
+
+    Args:
+        curve: with its confidence.
+        size: of the text, in points.
+        ax: where to draw; default: a new figure.
+
+    Raises:
+        InputError: the curve holds no confidence.
+    """
+    if curve.confidence is None:
+        raise InputError("the curve holds no confidence; audit a model that returns logits")
+    if ax is None:
+        ax = new_axes(4.4, 3.1)
+    scales = sorted(curve.scales)
+    confidence = [100 * curve.figure("confidence", s) for s in scales]
+    accuracy = [100 * curve.accuracy(s) for s in scales]
+    ax.fill_between(scales, accuracy, confidence, color=_CONFIDENCE, alpha=0.12, linewidth=0)
+    lines = [
+        *ax.plot(
+            scales,
+            confidence,
+            color=_CONFIDENCE,
+            marker="^",
+            markersize=5,
+            linestyle="--",
+            linewidth=2,
+        ),
+        *ax.plot(scales, accuracy, color=_ACCURACY, marker="o", markersize=5, linewidth=2),
+    ]
+    scale_axis(ax, scales, size=size)
+    percent_axis(ax, size=size)
+    ax.set_xlabel("size of the thing", fontsize=size)
+    legend_above(ax, lines, ["how sure, on average", "how often right"], size=size)
+    return figure_of(ax)
+
+
+def plot_flips(
+    flips: Mapping[str, Flips],
+    *,
+    indices: Mapping[str, int] | None = None,
+    size: float = 9,
+    ax: Axes | None = None,
+) -> Figure:
+    """The share of images whose prediction has not changed yet, against scale, from 1× to both sides.
+
+    Args:
+        flips: of each model.
+        indices: of each model among all, for its colour; default: in the order of ``flips``.
+        size: of the text, in points.
+        ax: where to draw; default: a new figure.
+
+    Raises:
+        InputError: nothing to draw.
+    """
+    if not flips:
+        raise InputError("plot_flips needs the flips of at least one model, got none")
+    if ax is None:
+        ax = new_axes(6, 3.6)
+    lines = []
+    for i, (name, flip) in enumerate(flips.items()):
+        index = i if indices is None else indices[name]
+        left = _unflipped(1 / flip.smaller, 1 / flip.lowest)
+        right = _unflipped(flip.larger, flip.highest)
+        lines += ax.plot(
+            [1 / s for s, _ in reversed(left)] + [s for s, _ in right],
+            [100 * share for _, share in reversed(left)] + [100 * share for _, share in right],
+            color=colour_of(index),
+            linestyle=_FLIP_DASHES[index % len(_FLIP_DASHES)],
+            linewidth=2.2,
+        )
+    lowest = min(flip.lowest for flip in flips.values())
+    highest = max(flip.highest for flip in flips.values())
+    ax.axvline(1, color="black", linewidth=1, linestyle=":")
+    ax.axhline(50, color="#888888", linewidth=0.8)
+    inner = [s for s in _FLIP_TICKS if 1.1 * lowest < s < highest / 1.1]
+    scale_axis(ax, [lowest, *inner, highest], size=size)
+    percent_axis(ax, size=size)
+    ax.set_xlabel("size of the thing", fontsize=size)
+    ax.set_ylabel("answers still those of 1×", fontsize=size)
+    legend_above(ax, lines, list(flips), size=size)
+    return figure_of(ax)
+
+
 def _bands(
     ax: Axes, curves: Sequence[ScaleCurve], trained_at: float, max_loss: float, size: float
 ) -> None:
@@ -122,3 +217,14 @@ def _bands(
             solid_capstyle="butt",
         )
     ax.set_ylim(head - _STRIP * (len(curves) + 0.8), 101)
+
+
+def _unflipped(flipped_at: Tensor, end: float) -> list[tuple[float, float]]:
+    """Steps ``(factor, share of unflipped predictions)`` from factor 1 to ``end``."""
+    factors = flipped_at[~torch.isnan(flipped_at)].double().sort().values.tolist()
+    steps, share = [(1.0, 1.0)], 1.0
+    for done, factor in enumerate(factors, start=1):
+        steps.append((factor, share))
+        share = 1 - done / len(flipped_at)
+        steps.append((factor, share))
+    return [*steps, (end, share)]

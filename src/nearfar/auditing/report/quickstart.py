@@ -11,38 +11,37 @@ from torch import Tensor
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.cost import Cost
 from nearfar.auditing.plots import colour_of
-from nearfar.auditing.report.drawing import ink, inline, png
-from nearfar.auditing.report.pages import page
+from nearfar.auditing.report.page import inline, page, png, text_colour
 
 __all__ = ["Example", "Report", "render_report"]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test image at every scale, with every net's answer.
+    """One test image at every scale, with every net's prediction.
 
     Attributes:
-        label: the right answer.
+        label: the true class.
         images: ``[C, H, W]`` for each scale.
-        answers: for each net, its answer at each scale.
+        predictions: for each net, the class predicted at each scale.
     """
 
     label: str
     images: Sequence[Tensor]
-    answers: Mapping[str, Sequence[str]]
+    predictions: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows.
+    """The contents of the quickstart's report.
 
     Attributes:
-        title: what was compared.
+        title: of the page.
         findings: sentences; the first is the headline.
-        nets: for each net, the baseline first, what it is in a few words.
-        curves: answers of each net, the baseline first.
-        costs: for each net.
-        seconds: for each net, a batch's time.
+        nets: a description of each net in a few words, the baseline first.
+        curves: of each net, the baseline first.
+        costs: of each net.
+        seconds: of each net, for a batch.
         batch: images in that batch.
         curve_figure: accuracy against scale.
         winner_figure: which scale won where.
@@ -51,7 +50,7 @@ class Report:
         examples: images with answers.
         machine: where times were taken.
         command: what makes this report again.
-        made: seed, versions and date, as a sentence.
+        provenance: seed, versions and date, as a sentence.
     """
 
     title: str
@@ -68,13 +67,13 @@ class Report:
     examples: Sequence[Example]
     machine: str
     command: str
-    made: str
+    provenance: str
 
 
 def render_report(report: Report) -> str:
     """The whole page as HTML; pictures are inside, nothing is fetched."""
     first = next(iter(report.curves.values()))
-    colours = {name: colour_of(place) for place, name in enumerate(report.curves)}
+    colours = {name: colour_of(index) for index, name in enumerate(report.curves)}
     ends = [s for s in (0.5, 1.0, 2.0) if s in first.scales]
     return page(
         "quickstart.html.j2",
@@ -98,7 +97,7 @@ def render_report(report: Report) -> str:
                 "parameters": report.costs[name].parameters,
                 "multiplications": report.costs[name].multiplications,
                 "seconds": report.seconds[name],
-                "shown": [curve.accuracy(s) for s in ends],
+                "accuracies": [curve.accuracy(s) for s in ends],
             }
             for name, curve in report.curves.items()
         ],
@@ -106,14 +105,14 @@ def render_report(report: Report) -> str:
             {
                 "label": example.label,
                 "pictures": [png(image) for image in example.images],
-                "answers": [
+                "rows": [
                     {
                         "name": name,
                         "colour": colours[name],
-                        "ink": ink(colours[name]),
-                        "answers": answers,
+                        "ink": text_colour(colours[name]),
+                        "predictions": predictions,
                     }
-                    for name, answers in example.answers.items()
+                    for name, predictions in example.predictions.items()
                 ],
             }
             for example in report.examples
@@ -122,5 +121,5 @@ def render_report(report: Report) -> str:
         winner_means=report.winner_means,
         machine=report.machine,
         command=report.command,
-        made=report.made,
+        provenance=report.provenance,
     )

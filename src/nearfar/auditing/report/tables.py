@@ -1,59 +1,81 @@
-"""The tables of an audit's report: accuracy, cost, calibration."""
+"""The tables of an audit's report: figures, cost, calibration, accuracy by class."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nearfar.auditing.accuracy import Figure
-from nearfar.auditing.findings.words import span
+import torch
+
+from nearfar.auditing.accuracy import Figure, ScaleCurve, registered_figures
 from nearfar.auditing.plots import colour_of, plot_confidence
-from nearfar.auditing.report.drawing import inline
+from nearfar.auditing.report.page import inline, shade, text_colour
 from nearfar.auditing.result import AuditResult
+from nearfar.auditing.wording import span
 
-__all__ = ["accuracy_table", "calibration", "cost_table"]
+__all__ = [
+    "SHOWN_CLASSES",
+    "calibration",
+    "class_maps",
+    "cost_table",
+    "figure_table",
+    "losing_most",
+]
+
+#: Of more classes, those that lose most are shown.
+SHOWN_CLASSES = 20
+_BETTER = {True: "↑", False: "↓", None: ""}
 
 
-def accuracy_table(
+def figure_table(
     results: Mapping[str, AuditResult], scales: Sequence[float], max_loss: float
 ) -> list[dict[str, Any]]:
-    """Groups of rows: right answers; those among the five likeliest; answers other than at scale 1."""
-    first = next(iter(results.values())).curve
-    kinds: list[tuple[Figure, str]] = [
-        ("top1", "right answers"),
-        ("top5", "right class among the five likeliest"),
-        ("flips", f"answers other than at {first.reference:g}×"),
-    ]
+    """A group of rows for each registered figure, a row a model."""
+    reference = next(iter(results.values())).curve.reference
     groups = []
-    for figure, what in kinds:
-        rows = []
-        for place, (name, result) in enumerate(results.items()):
-            curve = result.curve
-            if figure not in curve.figures or (figure == "flips" and len(scales) < 2):
-                continue
-            low, high = curve.band(curve.reference, max_loss)
-            cells = [
-                {
-                    "value": curve.figure(figure, scale),
-                    "interval": None
-                    if figure == "flips" and scale == curve.reference
-                    else curve.interval(scale, figure),
-                    "holds": figure == "top1" and low <= scale <= high,
-                }
-                for scale in scales
-            ]
-            rows.append(_row(place, name, cells, span(low, high) if figure == "top1" else ""))
+    for name, figure in registered_figures().items():
+        if not figure.in_table or (figure.against_reference and len(scales) < 2):
+            continue
+        rows = [
+            _row(index, model, _cells(figure, result.curve, scales, max_loss))
+            for index, (model, result) in enumerate(results.items())
+            if name in result.curve.figures
+        ]
+        if name == "top1":
+            for row, result in zip(rows, results.values(), strict=True):
+                row["holds"] = span(*result.curve.band(reference, max_loss))
         if rows:
-            groups.append({"what": what, "rows": rows})
+            label = figure.label.replace("{reference}", f"{reference:g}×")
+            arrow = _BETTER[figure.higher_is_better]
+            groups.append({"label": f"{label} {arrow}".rstrip(), "rows": rows})
     return groups
 
 
-def _row(place: int, name: str, cells: Sequence[dict[str, Any]], holds: str = "") -> dict[str, Any]:
-    return {"name": name, "colour": colour_of(place), "cells": cells, "holds": holds}
+def _cells(
+    figure: Figure, curve: ScaleCurve, scales: Sequence[float], max_loss: float
+) -> list[dict[str, Any]]:
+    low, high = curve.band(curve.reference, max_loss)
+    cells = []
+    for scale in scales:
+        exact = figure.against_reference and scale == curve.reference
+        interval = curve.interval(scale, figure.name)
+        cells.append(
+            {
+                "value": figure.text(curve.figure(figure.name, scale)),
+                "interval": "" if exact else figure.interval_text(interval),
+                "holds": figure.name == "top1" and low <= scale <= high,
+            }
+        )
+    return cells
+
+
+def _row(index: int, name: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"name": name, "colour": colour_of(index), "cells": cells, "holds": ""}
 
 
 def cost_table(results: Mapping[str, AuditResult], baseline: str) -> dict[str, Any] | None:
-    """What each costs, and how many times what the baseline costs; ``None`` where nothing is known."""
+    """What each model costs, also as a multiple of the baseline's cost; ``None`` where nothing is known."""
     batches = {result.batch for result in results.values() if result.batch}
     of = f" of {next(iter(batches))}" if len(batches) == 1 else ""
     kinds: list[tuple[str, Callable[[AuditResult], float | None], Callable[[float], str]]] = [
@@ -70,7 +92,7 @@ def cost_table(results: Mapping[str, AuditResult], baseline: str) -> dict[str, A
     if not kinds:
         return None
     rows = []
-    for place, (name, result) in enumerate(results.items()):
+    for index, (name, result) in enumerate(results.items()):
         cells = []
         for _, value_of, written in kinds:
             value, base = value_of(result), value_of(results[baseline])
@@ -78,7 +100,7 @@ def cost_table(results: Mapping[str, AuditResult], baseline: str) -> dict[str, A
             cells.append(
                 {"value": "not known" if value is None else written(value), "ratio": ratio}
             )
-        rows.append(_row(place, name, cells))
+        rows.append(_row(index, name, cells))
     notes = [f"Small: how many times {baseline}'s."] if len(results) > 1 else []
     if any(result.cost for result in results.values()):
         notes.append(
@@ -87,7 +109,7 @@ def cost_table(results: Mapping[str, AuditResult], baseline: str) -> dict[str, A
     if any(result.seconds for result in results.values()):
         notes.append("Compare the ratios of times, not the milliseconds.")
     if any(result.memory for result in results.values()):
-        notes.append("Memory: tensors alive at the same time while that batch is answered.")
+        notes.append("Memory: tensors alive at the same time during that batch's forward pass.")
     return {"columns": [title for title, _, _ in kinds], "rows": rows, "note": " ".join(notes)}
 
 
@@ -98,26 +120,89 @@ def _millions(number: float) -> str:
 def calibration(
     results: Mapping[str, AuditResult], scales: Sequence[float]
 ) -> dict[str, Any] | None:
-    """A picture and a row of errors for each that tells its confidence; ``None`` where none does."""
-    rows = [
+    """A drawing and a row of calibration errors for each model; ``None`` where none has a confidence."""
+    figure = registered_figures()["ece"]
+    rows = []
+    for index, (name, result) in enumerate(results.items()):
+        if result.curve.confidence is None:
+            continue
+        row = _row(index, name, _cells(figure, result.curve, scales, 0.0))
+        row["svg"] = inline(
+            plot_confidence(result.curve),
+            f"confidence-{index}",
+            f"Mean confidence and accuracy of {name} against scale; the table below has the figures.",
+        )
+        rows.append(row)
+    return {"label": figure.label, "rows": rows} if rows else None
+
+
+def losing_most(results: Mapping[str, AuditResult]) -> list[int]:
+    """Classes, the one that loses most first; of equal ones the first in the data's order.
+
+    What a class loses is its accuracy at the reference scale less its mean accuracy at the other scales,
+    averaged over the models. Classes without a test image are left out.
+    """
+    lost = torch.stack([_lost(result) for result in results.values()]).mean(dim=0)
+    return [k for k in lost.argsort(descending=True, stable=True).tolist() if not lost[k].isnan()]
+
+
+def _lost(result: AuditResult) -> torch.Tensor:
+    curve = result.curve
+    accuracy = curve.class_accuracy(len(result.class_names))
+    one = curve.scales.index(curve.reference)
+    others = [i for i in range(len(curve.scales)) if i != one]
+    return accuracy[:, one] - accuracy[:, others].mean(dim=1)
+
+
+def class_maps(
+    results: Mapping[str, AuditResult], scales: Sequence[float]
+) -> dict[str, Any] | None:
+    """A heat map a model, all of the same classes; ``None`` where there is one class or one scale."""
+    first = next(iter(results.values()))
+    names, labels = first.class_names, first.curve.labels
+    if len(names) < 2 or len(scales) < 2:
+        return None
+    ordered = losing_most(results)
+    chosen = ordered[:SHOWN_CLASSES]
+    counts = labels.bincount(minlength=len(names))[chosen]
+    fewest, most = int(counts.min()), int(counts.max())
+    some = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    lose = f"lose most from {first.curve.reference:g}× to the other sizes"
+    if len(results) > 1:
+        lose += ", on average over the models"
+    which = (
+        f"These are the {len(chosen)} of {len(names)} classes that {lose}"
+        if len(chosen) < len(names)
+        else f"On top stand the classes that {lose}"
+    )
+    return {
+        "note": f"Right answers in per cent, of {some} test images a class; darker is worse. {which}.",
+        "maps": [
+            {
+                "name": name,
+                "colour": colour_of(index),
+                "classes": _class_rows(result, chosen, scales),
+            }
+            for index, (name, result) in enumerate(results.items())
+        ],
+    }
+
+
+def _class_rows(result: AuditResult, chosen: Sequence[int], scales: Sequence[float]) -> list[Any]:
+    curve = result.curve
+    accuracy = curve.class_accuracy(len(result.class_names))
+    columns = [curve.scales.index(s) for s in scales]
+    return [
         {
-            "name": name,
-            "colour": colour_of(place),
-            "svg": inline(
-                plot_confidence(result.curve),
-                f"confidence-{place}",
-                f"Mean confidence and accuracy of {name} against scale; the table below has the figures.",
-            ),
-            "cells": [
-                {
-                    "value": result.curve.figure("ece", s),
-                    "interval": result.curve.interval(s, "ece"),
-                    "holds": False,
-                }
-                for s in scales
-            ],
+            "name": result.class_names[k],
+            "cells": [_class_cell(float(accuracy[k, column])) for column in columns],
         }
-        for place, (name, result) in enumerate(results.items())
-        if result.curve.confidence is not None
+        for k in chosen
     ]
-    return {"rows": rows} if rows else None
+
+
+def _class_cell(share: float) -> dict[str, str]:
+    if math.isnan(share):
+        return {"text": "–", "colour": "#ffffff", "ink": "#000000"}
+    colour = shade(share)
+    return {"text": f"{100 * share:.0f}", "colour": colour, "ink": text_colour(colour)}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
-from nearfar.data.sources.decoding import Exactly
-from nearfar.data.sources.folder import read_parts
-from nearfar.data.sources.labelled import LabelledImages, data_folder
+from nearfar.data.image_dataset import LabelledImages, data_folder
+from nearfar.data.sources.folder import folder_index
+from nearfar.data.sources.registry import register_source
+from nearfar.data.stored_images import hold_images
+from nearfar.data.unreadable import refuse_too_many
 from nearfar.errors import InputError
 
 __all__ = ["cifar_source"]
@@ -34,8 +35,7 @@ def cifar_source(name: str, kind: type[CIFAR10]) -> Callable[[Path | None], Labe
             return _original(kind, folder)
         for copy in (folder / name, folder / f"{name}-jpeg"):
             if copy.is_dir():
-                found = read_parts([copy / "train"], copy / "test", Exactly(_SIDE))
-                return dataclasses.replace(found, edition=copy.name)
+                return _copied(copy)
         raise InputError(
             f"{kind.__name__} was not found in {folder}: neither torchvision's {kind.base_folder} nor "
             f"{name}/train and {name}/test with a sub-folder a class; name the folder that holds one of "
@@ -44,6 +44,16 @@ def cifar_source(name: str, kind: type[CIFAR10]) -> Callable[[Path | None], Labe
         )
 
     return load
+
+
+def _copied(folder: Path) -> LabelledImages:
+    index, identity = folder_index([folder / "train"], folder / "test")
+    images, _, faults = hold_images(index.entries, identity, index.encoded_bytes, _SIDE)
+    skipped = [(str(index.entries[fault.index]), fault.why) for fault in faults]
+    refuse_too_many(skipped, len(index.entries), 0)
+    return LabelledImages(
+        images, torch.tensor(index.labels), index.class_names, index.test_from, edition=folder.name
+    )
 
 
 def _original(kind: type[CIFAR10], folder: Path) -> LabelledImages:
@@ -62,3 +72,7 @@ def _original(kind: type[CIFAR10], folder: Path) -> LabelledImages:
         test_from=len(parts[0].data),
         edition=kind.base_folder,
     )
+
+
+register_source("cifar10")(cifar_source("cifar10", CIFAR10))
+register_source("cifar100")(cifar_source("cifar100", CIFAR100))

@@ -1,40 +1,18 @@
-"""A user's own folder: a sub-folder a class, images of any size."""
+"""A user's own folder: a sub-folder a class, images of any size; or images that nobody has labelled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from nearfar.data.sources.decoding import Place, Square
-from nearfar.data.sources.files import holds_images, image_files, read_images, sub_folders
-from nearfar.data.sources.labelled import LabelledImages
-from nearfar.data.sources.listing import Listing
+from nearfar.data.image_files import file_identity, holds_images, image_files, sub_folders
+from nearfar.data.image_index import ImageIndex
 from nearfar.data.sources.parts import Inside, folder_shaped
+from nearfar.data.sources.registry import register_index
+from nearfar.data.stored_images import PathEntry
 from nearfar.errors import InputError
 
-__all__ = ["folder_listing", "folder_parts", "folder_source", "read_parts"]
-
-
-def folder_source(root: Path | None, place: Square, max_skipped: float = 0.01) -> LabelledImages:
-    """Reads ``root/CLASS/*``, or ``root/train/CLASS/*`` with ``root/val`` or ``root/test`` beside it.
-
-    The sub-folders' names, in order, are the classes. The official test part is ``test`` where there
-    is one (then ``val`` belongs to the training part), else ``val``. Other names of parts, and what is
-    refused for looking like one: :mod:`nearfar.data.sources.parts`.
-
-    Args:
-        root: the folder.
-        place: the square on which every image is stored.
-        max_skipped: the share of the images that may be left out because they cannot be read: damaged,
-            animated, of more than 100 million pixels, or not of 8 bits a channel.
-
-    Raises:
-        InputError: no ``root``, folders that may be parts or classes, fewer than two classes, a class
-            without images, a class that only the test part has, too many unreadable images, or too many
-            for memory.
-    """
-    training, test = folder_parts(root)
-    return read_parts(training, test, place, max_skipped, reduced=True)
+__all__ = ["folder_index", "folder_parts"]
 
 
 def folder_parts(root: Path | None) -> tuple[list[Path], Path | None]:
@@ -60,12 +38,15 @@ def _inside(folder: Path) -> Inside:
     return Inside(direct, below, direct or holds_images(folder))
 
 
-def folder_listing(training: Sequence[Path], test: Path | None) -> Listing[Path]:
+def folder_index(training: Sequence[Path], test: Path | None) -> tuple[ImageIndex, str]:
     """Image files of folders with a sub-folder a class.
 
     Args:
         training: whose images make up the training part; their sub-folders are the classes.
         test: the official test part.
+
+    Returns:
+        The index, and what identifies the content of the files.
 
     Raises:
         InputError: fewer than two classes, a class without images, or a class that only the test part has.
@@ -91,31 +72,52 @@ def folder_listing(training: Sequence[Path], test: Path | None) -> Listing[Path]
                     f"{folder} is a class that {training[0]} does not have; add images of it there, or "
                     f"remove the folder"
                 )
-            found = image_files(folder)
-            paths += found
-            labels += [number[folder.name]] * len(found)
-    return Listing(paths, labels, tuple(names), test_from)
+            class_paths = image_files(folder)
+            paths += class_paths
+            labels += [number[folder.name]] * len(class_paths)
+    return _indexed(paths, labels, tuple(names), test_from)
 
 
-def read_parts(
-    training: Sequence[Path],
-    test: Path | None,
-    place: Place,
-    max_skipped: float = 0.0,
-    reduced: bool = False,
-) -> LabelledImages:
-    """Reads folders with a sub-folder a class into memory.
+def _indexed(
+    paths: Sequence[Path], labels: Sequence[int], names: tuple[str, ...], test_from: int | None
+) -> tuple[ImageIndex, str]:
+    entries = [PathEntry(path) for path in paths]
+    # A link to nowhere is reported when it is read.
+    encoded_bytes = sum(path.stat().st_size for path in paths if path.exists())
+    index = ImageIndex(entries, labels, names, test_from, encoded_bytes)
+    return index, file_identity(paths, "files")
 
-    Args:
-        training, test: as in :func:`folder_listing`.
-        place, reduced: as in :func:`nearfar.data.sources.files.read_images`.
-        max_skipped: the share of images that may be left out because they cannot be read.
+
+def _has_test_part(root: Path | None) -> bool:
+    return folder_parts(root)[1] is not None
+
+
+@register_index("folder", _has_test_part, in_memory=True)
+@register_index("stream_folder", _has_test_part)
+def _folder(root: Path | None) -> tuple[ImageIndex, str]:
+    """``root/CLASS/*``, or ``root/train/CLASS/*`` with ``root/val`` or ``root/test`` beside it.
+
+    The sub-folders' names, in order, are the classes. The official test part is ``test`` where there
+    is one (then ``val`` belongs to the training part), else ``val``. Other names of parts, and what is
+    refused for looking like one: :mod:`nearfar.data.sources.parts`.
 
     Raises:
-        InputError: as :func:`folder_source` does.
+        InputError: no ``root``, folders that may be parts or classes, fewer than two classes, a class
+            without images, or a class that only the test part has.
     """
-    listing = folder_listing(training, test)
-    mend = "take source stream_folder, which reads them batch by batch, or a smaller data.size (or canvas "
-    mend += "and content), or fewer images"
-    read = read_images(listing.where, place, mend, reduced)
-    return listing.with_images(read.images, read.kept, read.skipped, max_skipped, read.sides)
+    return folder_index(*folder_parts(root))
+
+
+@register_index("unlabelled", lambda root: False, in_memory=True)
+def _unlabelled(root: Path | None) -> tuple[ImageIndex, str]:
+    """All images in a folder and below it; all of them are of the one class "unlabelled".
+
+    For what needs images and no labels: batch-norm statistics, and training by a teacher.
+
+    Raises:
+        InputError: no ``root``, or no image in it.
+    """
+    if root is None or not root.is_dir():
+        raise InputError(f"unlabelled images need as their root an existing folder, got {root}")
+    paths = image_files(root)
+    return _indexed(paths, [0] * len(paths), ("unlabelled",), None)

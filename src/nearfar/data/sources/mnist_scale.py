@@ -11,9 +11,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision.datasets import MNIST
 
-from nearfar.data.sources.cache import cached_tensors, checksum
-from nearfar.data.sources.idx import idx_source
-from nearfar.data.sources.labelled import LabelledImages
+from nearfar.data.cache import cached_tensors, checksum
+from nearfar.data.image_dataset import LabelledImages
+from nearfar.data.sources.mnist import idx_source
+from nearfar.data.sources.registry import register_source
 
 __all__ = ["SIZES", "mnist_scale_source"]
 
@@ -24,6 +25,7 @@ _SMALLEST, _LARGEST = 0.3, 1.0
 _VERSION = 1
 
 
+@register_source("mnist_scale", folds=True)
 def mnist_scale_source(root: Path | None, fold: int) -> LabelledImages:
     """One fold of MNIST-Scale.
 
@@ -56,13 +58,13 @@ def mnist_scale_source(root: Path | None, fold: int) -> LabelledImages:
     images = pool.images
     assert isinstance(images, Tensor), "idx files are held in memory"
     key = checksum({"images": images, "labels": pool.labels})[:12]
-    kept = cached_tensors(
+    tensors = cached_tensors(
         f"mnist_scale-{_VERSION}-{key}-{fold}", lambda: _make(images, pool.labels, fold)
     )
     train, validation, _ = SIZES
     return LabelledImages(
-        kept["images"],
-        kept["labels"],
+        tensors["images"],
+        tensors["labels"],
         pool.class_names,
         test_from=train + validation,
         validation_from=train,

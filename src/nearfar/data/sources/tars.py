@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from nearfar.data.sources.files import ENDINGS, file_identity, is_hidden
-from nearfar.data.sources.listing import Listing
+from nearfar.data.image_files import IMAGE_SUFFIXES, file_identity, is_hidden
+from nearfar.data.image_index import ImageIndex
 from nearfar.data.sources.parts import Inside, Parts, folder_shaped, named_parts, shard_part
+from nearfar.data.sources.registry import register_index
 from nearfar.errors import InputError
 
-__all__ = ["Member", "shard_listing", "shard_parts", "tar_listing", "tar_parts"]
+__all__ = ["Member", "shard_index", "shard_parts", "tar_index", "tar_parts"]
 
 # Where an image lies, folder by folder, and the image.
 _Placed = tuple[tuple[str, ...], "Member"]
@@ -43,7 +44,7 @@ class Member:
         return f"{self.tar}:{self.name}"
 
 
-def tar_listing(root: Path | None) -> tuple[Listing[Member], str]:
+def tar_index(root: Path | None) -> tuple[ImageIndex, str]:
     """A tar file, or a folder of tar files, with a folder a class.
 
     A tar file stands for a folder of its name: ``train.tar`` with ``CLASS/x.jpg``, ``train/CLASS.tar``
@@ -51,7 +52,7 @@ def tar_listing(root: Path | None) -> tuple[Listing[Member], str]:
     folders that all files share are passed over, and so are hidden ones.
 
     Returns:
-        The listing, and what identifies the files' content.
+        The index, and what identifies the files' content.
 
     Raises:
         InputError: no tar file; one that is damaged, compressed, or has members that lead out of it;
@@ -70,14 +71,14 @@ def tar_listing(root: Path | None) -> tuple[Listing[Member], str]:
                 f"{member} lies in no folder that would name its class; put it into one"
             )
         labelled.append((part, kind[0], member))
-    return _listing(labelled, parts, root), identity
+    return _index(labelled, parts, root), identity
 
 
 def tar_parts(root: Path | None) -> Parts | None:
-    """The parts that :func:`tar_listing` tells apart; ``None`` where there are none.
+    """The parts that :func:`tar_index` tells apart; ``None`` where there are none.
 
     Raises:
-        InputError: as :func:`tar_listing` does of files, parts and classes.
+        InputError: as :func:`tar_index` does of files, parts and classes.
     """
     return _folder_parts(_placed(root)[1], root)
 
@@ -105,7 +106,7 @@ def _images(tars: tuple[Path, ...], root: Path | None, identity: str) -> tuple[_
     for tar in tars:
         above = () if tar == root else tar.relative_to(root or "").with_suffix("").parts
         for name, member in _members(tar):
-            image = name.suffix.lower() in ENDINGS and not name.name.startswith(".")
+            image = name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")
             if image and not any(map(is_hidden, name.parts[:-1])):
                 found.append(((*above, *name.parts[:-1]), member))
     found.sort(key=lambda entry: (entry[0], entry[1].name))
@@ -116,7 +117,7 @@ def _images(tars: tuple[Path, ...], root: Path | None, identity: str) -> tuple[_
     return tuple(found)
 
 
-def shard_listing(root: Path | None) -> tuple[Listing[Member], str]:
+def shard_index(root: Path | None) -> tuple[ImageIndex, str]:
     """Shards as the webdataset package writes them: ``KEY.jpg`` (or another image) beside ``KEY.cls``.
 
     Shards whose names have a word such as ``train``, ``val`` or ``test``, or begin so, are that part;
@@ -124,7 +125,7 @@ def shard_listing(root: Path | None) -> tuple[Listing[Member], str]:
     the shards may name the classes, a line each.
 
     Returns:
-        The listing, and what identifies the files' content.
+        The index, and what identifies the files' content.
 
     Raises:
         InputError: no shard; one that is damaged, compressed, or has members that lead out of it; an
@@ -143,7 +144,7 @@ def shard_listing(root: Path | None) -> tuple[Listing[Member], str]:
         for name, member in _members(tar):
             stem, _, ending = name.name.partition(".")
             key = str(name.parent / stem)
-            if f".{ending.lower()}" in ENDINGS:
+            if f".{ending.lower()}" in IMAGE_SUFFIXES:
                 images[key] = member
             elif ending.lower() == "cls":
                 numbers[key] = member
@@ -173,7 +174,7 @@ def shard_listing(root: Path | None) -> tuple[Listing[Member], str]:
 
 
 def shard_parts(root: Path | None) -> Parts | None:
-    """The parts that :func:`shard_listing` tells apart; ``None`` where there are none.
+    """The parts that :func:`shard_index` tells apart; ``None`` where there are none.
 
     Raises:
         InputError: no shard, or shards of which only some name their part.
@@ -194,9 +195,9 @@ def _shard_parts(tars: list[Path], root: Path | None) -> Parts | None:
     return named_parts((str(kind) for kind in kinds), root)
 
 
-def _listing(
+def _index(
     labelled: list[tuple[str, str, Member]], parts: Parts | None, root: Path | None
-) -> Listing[Member]:
+) -> ImageIndex:
     taught = {kind for part, kind, _ in labelled if parts is None or part != parts.test}
     names = sorted(taught)
     if len(names) < 2:
@@ -217,14 +218,14 @@ def _listing(
 
 def _parts(
     labelled: list[tuple[str, int, Member]], names: tuple[str, ...], parts: Parts | None
-) -> Listing[Member]:
+) -> ImageIndex:
     """The training part first, then the test part."""
     training, tested = labelled, labelled[:0]
     if parts is not None:
         training = [entry for name in parts.training for entry in labelled if entry[0] == name]
         tested = [entry for entry in labelled if entry[0] == parts.test]
     both = training + tested
-    return Listing(
+    return ImageIndex(
         [member for _, _, member in both],
         [number for _, number, _ in both],
         names,
@@ -267,3 +268,11 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, Member]]:
             f"{tar} is no whole, uncompressed tar file: {cause}; unpack compressed ones with gunzip or the "
             f"like, and fetch damaged ones again"
         ) from cause
+
+
+def _has_test(parts: Parts | None) -> bool:
+    return parts is not None and parts.test is not None
+
+
+register_index("stream_tar", lambda root: _has_test(tar_parts(root)))(tar_index)
+register_index("stream_wds", lambda root: _has_test(shard_parts(root)))(shard_index)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from nearfar.data.skipped import refuse_too_many
-from nearfar.data.sources.decoding import Exactly
-from nearfar.data.sources.files import image_files, read_images
-from nearfar.data.sources.labelled import LabelledImages, data_folder
+from nearfar.data.image_dataset import LabelledImages, data_folder
+from nearfar.data.image_files import file_identity, image_files
+from nearfar.data.sources.registry import register_source
+from nearfar.data.stored_images import PathEntry, hold_images
+from nearfar.data.unreadable import refuse_too_many
 from nearfar.errors import InputError
 
 __all__ = ["tiny_imagenet_source"]
@@ -19,6 +20,7 @@ _FOLDERS = ("tiny-imagenet-200", "tiny-imagenet-100")
 _SIDE = 64
 
 
+@register_source("tiny_imagenet")
 def tiny_imagenet_source(root: Path | None) -> LabelledImages:
     """Images of 64×64: ``train/WNID/images``, and ``val`` as the official test part.
 
@@ -32,12 +34,12 @@ def tiny_imagenet_source(root: Path | None) -> LabelledImages:
     Raises:
         InputError: not found, files that contradict each other, or unreadable images.
     """
-    given = data_folder(root)
-    places = (given, *(given / name for name in _FOLDERS))
-    folder = next((p for p in places if (p / "wnids.txt").is_file()), None)
+    parent = data_folder(root)
+    candidates = (parent, *(parent / name for name in _FOLDERS))
+    folder = next((p for p in candidates if (p / "wnids.txt").is_file()), None)
     if folder is None:
         raise InputError(
-            f"Tiny ImageNet was not found: no wnids.txt in {given} nor in its {' or '.join(_FOLDERS)}; name "
+            f"Tiny ImageNet was not found: no wnids.txt in {parent} nor in its {' or '.join(_FOLDERS)}; name "
             f"the unpacked folder as root, or the one that holds it as root or in NEARFAR_DATA"
         )
     wnids = _lines(folder / "wnids.txt")
@@ -50,21 +52,23 @@ def tiny_imagenet_source(root: Path | None) -> LabelledImages:
     paths: list[Path] = []
     labels: list[int] = []
     for wnid in wnids:
-        found = image_files(folder / "train" / wnid / "images")
-        paths += found
-        labels += [number[wnid]] * len(found)
+        class_paths = image_files(folder / "train" / wnid / "images")
+        paths += class_paths
+        labels += [number[wnid]] * len(class_paths)
     test_from = len(paths)
     annotated = _annotations(folder / "val", number)
     paths += annotated
     labels += annotated.values()
-    read = read_images(paths, Exactly(_SIDE))
-    refuse_too_many(read.skipped, len(paths), 0)
+    encoded_bytes = sum(path.stat().st_size for path in paths)
+    images, _, faults = hold_images(
+        [PathEntry(path) for path in paths], file_identity(paths, "files"), encoded_bytes, _SIDE
+    )
+    refuse_too_many([(str(paths[f.index]), f.why) for f in faults], len(paths), 0)
     return LabelledImages(
-        read.images,
+        images,
         torch.tensor(labels),
         _names(folder, wnids),
         test_from,
-        sides=read.sides,
         edition=folder.name,
     )
 
@@ -83,9 +87,9 @@ def _annotations(val: Path, number: dict[str, int]) -> dict[Path, int]:
                 f"and every file have one line"
             )
         labels[path] = number[wnid]
-    there = set(image_files(val / "images"))
-    if there != labels.keys():
-        odd = sorted(str(path) for path in there ^ labels.keys())
+    paths = set(image_files(val / "images"))
+    if paths != labels.keys():
+        odd = sorted(str(path) for path in paths ^ labels.keys())
         raise InputError(
             f"{file} and {val / 'images'} disagree about {len(odd)} images: {', '.join(odd[:5])}"
             f"{' …' if len(odd) > 5 else ''}; unpack Tiny ImageNet afresh"
@@ -95,7 +99,7 @@ def _annotations(val: Path, number: dict[str, int]) -> dict[Path, int]:
 
 def _names(folder: Path, wnids: list[str]) -> tuple[str, ...]:
     rows = (line.partition("\t") for line in _lines(folder / "words.txt"))
-    words = {wnid: said for wnid, _, said in rows}
+    words = {wnid: names for wnid, _, names in rows}
     names = [words.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]
     count = Counter(names)
     return tuple(

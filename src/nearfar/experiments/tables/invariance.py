@@ -34,6 +34,7 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     spec = trained.recipe.data
     digits = load_source("mnist", spec.root)
     assert digits.test_from is not None, "MNIST has a test part"
+    assert isinstance(digits.images, torch.Tensor), "MNIST lies in memory"
     chosen = torch.arange(digits.test_from, digits.test_from + (spec.test or _IMAGES))
     images = digits.images[chosen]
     protocol = spec.protocol

@@ -1,0 +1,71 @@
+"""A command's help is written without torch, and says what it would say with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from nearfar.cli import main
+from nearfar.cli.light_imports import light_imports
+from nearfar.cli.main import COMMANDS
+
+PROGRAM = """
+import sys
+from nearfar.cli import main
+sys.argv[1:] = {words}
+try:
+    status = main()
+except SystemExit as stop:
+    status = stop.code
+real = [n for n in ("torch", "timm", "lightning", "torchvision", "matplotlib") if n in sys.modules]
+print(status, *real, file=sys.stderr)
+"""
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(words=list(words))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_needs_no_torch_and_is_the_same(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "100")
+    light = run(name, "--help")
+    assert light.stderr.split() == ["0"]
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert light.stdout == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("--version",), ("trian",)])
+def test_what_is_no_command_imports_nothing(words):
+    assert run(*words).stderr.split()[-1] in ("0", "2")
+
+
+def test_what_was_imported_is_forgotten_also_after_an_error():
+    code = """
+import sys
+from nearfar.cli.light_imports import light_imports
+before = set(sys.modules), list(sys.meta_path)
+with light_imports():
+    import torch
+    import nearfar.layers
+    assert torch.nn.Module.anything is not None
+    assert "torch" in sys.modules
+    raise TypeError("some module needs the real torch")
+assert (set(sys.modules), sys.meta_path) == before
+import torch, nearfar
+assert nearfar.SIConv2d(3, 4, 3)(torch.rand(1, 3, 8, 8)).shape[1] == 4
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_end_of_the_process_is_not_held_up():
+    with pytest.raises(SystemExit), light_imports():
+        raise SystemExit(0)

@@ -246,3 +246,28 @@ def test_training_at_several_scales(tmp_path):
     )
     trained = train(ModelSpec("pyramid_cnn_small"), data, FitSpec(epochs=1), out=tmp_path)
     assert trained.recipe.data.protocol.train_scales == (0.5, 1.0, 2.0)
+
+
+def test_a_specialist_of_one_size_keeps_the_epoch_that_is_best_at_that_size(tmp_path):
+    """Not the one that is best at scale 1, which it never learns."""
+    protocol = ScaleProtocol(28, 24)
+    data = DataSpec(protocol=protocol, train=300, validation=100, random_scale=(0.38, 0.4))
+    fit = FitSpec(epochs=6, lr=0.01, schedule="constant", keep="accuracy")
+    trained = train(ModelSpec("cnn_small"), data, fit, seed=1, out=tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["validation/accuracy"]]
+    accuracies = [float(row["validation/accuracy"]) for row in rows]
+    assert trained.record["best_epoch"] == 1 + accuracies.index(max(accuracies)) > 3
+    images = ScaleData(data, seed=1)
+    labels = images.labels("validation")
+    with torch.no_grad():
+        small, large = (
+            float(
+                (trained.model(images.images("validation", scale)).argmax(1) == labels)
+                .float()
+                .mean()
+            )
+            for scale in (0.39, 1.0)
+        )
+    assert trained.record["validation_accuracy"] == pytest.approx(small, abs=0.03)
+    assert small > large + 0.3

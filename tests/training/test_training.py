@@ -14,6 +14,7 @@ from torch import nn
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import create_model
+from nearfar.models.initialisation import draw_weights
 from nearfar.progress import Step
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train
 from nearfar.training.checkpoint import read_record, save_checkpoint
@@ -271,3 +272,35 @@ def test_a_specialist_of_one_size_keeps_the_epoch_that_is_best_at_that_size(tmp_
         )
     assert trained.record["validation_accuracy"] == pytest.approx(small, abs=0.03)
     assert small > large + 0.3
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_with_auxiliary_outputs_are_trained_by_their_main_one(tmp_path, name):
+    options = {"init_weights": False, "dropout": 0.0}
+    model = ModelSpec(f"torchvision/{name}", options)
+    data = DataSpec(protocol=ScaleProtocol(75, 60), train=10, validation=10, test=10, channels=3)
+    fit = FitSpec(
+        epochs=1, batch_size=10, optimizer="momentum", momentum=0.0, schedule="constant", lr=0.1,
+        weight_decay=0.0, keep="last", init="he",
+    )  # fmt: skip
+    trained = train(model, data, fit, seed=4, out=tmp_path).model
+    torch.manual_seed(4)
+    network = create_model(model.name, num_classes=10, in_chans=3, **options).train()
+    draw_weights(network, "he")
+    auxiliary = {k: v for k, v in network.state_dict().items() if k.lower().startswith("aux")}
+    for child in [name for name, _ in network.named_children() if name.lower().startswith("aux")]:
+        setattr(network, child, None)
+    images = ScaleData(data, seed=4)
+    output = network(images.images("train", 1.0))
+    nn.functional.cross_entropy(output.logits, images.labels("train")).backward()
+    step = (trained.fc.weight - network.fc.weight).detach()
+    expected = -0.1 * network.fc.weight.grad
+    # These networks magnify rounding: in float64, channels-first and channels-last agree; in float32 to 1 %.
+    assert (step - expected).norm() < 0.02 * expected.norm()
+    # The auxiliary classifiers stay as they were, in the network and in its checkpoint.
+    assert trained.aux_logits
+    assert auxiliary
+    for key, tensor in auxiliary.items():
+        assert torch.equal(trained.state_dict()[key], tensor)
+    with torch.no_grad():
+        assert trained(images.images("validation", 1.0)).shape == (10, 10)

@@ -221,10 +221,7 @@ def _prepare_network(
     """The network to train, checked with one image, in the layout and with the norms of the run."""
     trained = copy.deepcopy(network) or _make_network(recipe, images, process)
     trained.train()
-    for part in trained.modules():
-        if getattr(part, "aux_logits", False) is True:
-            # torchvision's GoogLeNet and Inception3 have several outputs in training: train the main one.
-            part.aux_logits = False  # type: ignore[assignment]
+    _leave_out_auxiliary_outputs(trained)
     draw_weights(trained, recipe.fit.init)
     _check_network(trained, images, recipe)
     _check_training_mode(trained, images, recipe)
@@ -237,6 +234,24 @@ def _prepare_network(
     if process.world_size > 1:
         sync_batch_norms(trained)
     return trained
+
+
+def _leave_out_auxiliary_outputs(network: nn.Module) -> None:
+    """Makes networks that have several outputs in training (torchvision's GoogLeNet, Inception3) return one.
+
+    Their auxiliary classifiers stay in the network, so that checkpoints fit, but are not run.
+    """
+    for module in network.modules():
+        if getattr(module, "aux_logits", False) is True:
+            module.aux_logits = False  # type: ignore[assignment]
+            for name, child in module.named_children():
+                if name.lower().startswith("aux"):
+                    child.forward = _no_output
+                    child.requires_grad_(False)  # DDP waits for all gradients that there may be
+
+
+def _no_output(_: Tensor) -> None:
+    """In place of an auxiliary classifier."""
 
 
 def _make_network(recipe: Recipe, images: ScaleData, process: ProcessInfo) -> nn.Module:

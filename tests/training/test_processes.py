@@ -90,6 +90,39 @@ def test_a_process_that_cannot_take_part_is_said(tmp_path):
         train(ModelSpec("dropping_cnn"), DATA, FIT, TrainerSpec(devices=2), out=tmp_path)
 
 
+SCRIPT = """
+import sys
+from timm.models import register_model
+from nearfar.data import DataSpec
+from nearfar.models.cnn_small import SmallCNN
+from nearfar.training import FitSpec, ModelSpec, TrainerSpec, train
+
+@register_model
+def own_cnn(num_classes=10, in_chans=3, **_):
+    return SmallCNN(num_classes, in_chans)
+
+if {condition}:
+    data, fit = DataSpec(train=40, validation=20, test=20), FitSpec(epochs=1, batch_size=20)
+    train(ModelSpec("own_cnn"), data, fit, TrainerSpec(devices=2), out=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", ["__name__ == '__main__'", "True"])
+def test_a_script_s_own_network_trains_in_processes_that_import_the_script(tmp_path, condition):
+    script, out = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT.format(condition=condition))
+    run = subprocess.run(
+        [sys.executable, str(script), str(out)], capture_output=True, text=True, timeout=120
+    )
+    if condition == "True":
+        assert run.returncode == 1
+        assert "call train() under `if __name__ == '__main__':`" in run.stderr
+    else:
+        assert run.returncode == 0, run.stderr
+        assert (out / "weights.safetensors").exists()
+
+
 @pytest.mark.parametrize(("count", "size"), [(36, 8), (37, 8), (5, 8), (8, 3)])
 def test_each_batch_is_shared_out_in_pairs(count, size):
     whole = EpochBatches(count, size, seed=1)

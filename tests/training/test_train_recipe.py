@@ -31,11 +31,11 @@ def test_a_network_given_is_trained_as_one_that_is_named(tmp_path):
     torch.manual_seed(0)
     net = create_model("cnn_small", num_classes=10, in_chans=1)
     first = {k: v.clone() for k, v in net.state_dict().items()}
-    here = train_recipe(recipe(), tmp_path / "given", network=net)
+    trained = train_recipe(recipe(), tmp_path / "given", network=net)
     # The run draws its first weights with the same seed, so it is the same run.
     named = train_recipe(recipe(), tmp_path / "named")
     for name, tensor in named.model.state_dict().items():
-        torch.testing.assert_close(here.model.state_dict()[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(trained.model.state_dict()[name], tensor, rtol=0, atol=0)
         torch.testing.assert_close(net.state_dict()[name], first[name], rtol=0, atol=0)
 
 
@@ -57,11 +57,11 @@ def test_what_is_learnt_is_the_cross_entropy_to_the_answers(tmp_path):
     row = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     columns = row[0].split(",")
     values = [dict(zip(columns, line.split(","), strict=True)) for line in row[1:]]
-    said = next(float(v["train/loss"]) for v in values if v["train/loss"])
+    loss = next(float(v["train/loss"]) for v in values if v["train/loss"])
     with torch.no_grad():
         logits = net.train()(images.images("train", 1.0))
     expected = -(lesson.shares["train"] * logits.log_softmax(1)).sum(1).mean()
-    assert said == pytest.approx(float(expected), rel=1e-4)
+    assert loss == pytest.approx(float(expected), rel=1e-4)
     assert any(v["train/accuracy"] for v in values)
 
 
@@ -111,14 +111,14 @@ def test_a_recipe_may_begin_with_somebodys_weights_and_convert(tmp_path):
         std=(0.25,),
         convert=SILayers(scales=(1.0,)),
     )
-    made = train(spec, DATA, FitSpec(epochs=1, lr=1e-9, keep="last"), out=tmp_path / "run")
+    trained = train(spec, DATA, FitSpec(epochs=1, lr=1e-9, keep="last"), out=tmp_path / "run")
     images = ScaleData(DATA).images("test", 1.0)
     expected = net.eval()((images - 0.5) / 0.25)
-    torch.testing.assert_close(made.model(images), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(trained.model(images), expected, rtol=1e-3, atol=1e-3)
     (tmp_path / "theirs.pth").unlink()  # a checkpoint stands on its own
-    again = load_checkpoint(made.path)
-    torch.testing.assert_close(again.model(images), made.model(images))
-    assert again.recipe == made.recipe
+    again = load_checkpoint(trained.path)
+    torch.testing.assert_close(again.model(images), trained.model(images))
+    assert again.recipe == trained.recipe
 
 
 def test_images_are_not_normalised_twice():

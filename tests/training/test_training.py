@@ -142,7 +142,7 @@ def test_a_last_batch_of_one_image_is_fine_for_other_nets(tmp_path, monkeypatch)
     data = DataSpec(train=65, validation=60, test=60)
     go = partial(train, ModelSpec("cnn_small", {"norm": True}), data, FitSpec(epochs=1))
     looked = go(out=tmp_path / "looked")
-    monkeypatch.setattr(TRAIN, "_check_training_mode", lambda *given: None)
+    monkeypatch.setattr(TRAIN, "_check_training_mode", lambda *args: None)
     assert looked.path.read_bytes() == go(out=tmp_path / "not").path.read_bytes()
 
 

@@ -28,6 +28,8 @@ from nearfar.training.specs import TrainerSpec
 
 __all__ = ["ProcessInfo", "find_process", "launch", "strategy_of"]
 
+#: What the names of launched processes begin with.
+_NAME = "training process"
 _DDP = {"auto": False, "ddp": False, "ddp_find_unused_parameters_true": True}
 
 
@@ -90,6 +92,11 @@ def find_process(spec: TrainerSpec, devices: int) -> ProcessInfo:
             f"num_nodes={spec.num_nodes} needs a process on every machine: start the same command on each "
             f"with torchrun, or on all with srun (docs/training.md)"
         )
+    if multiprocessing.current_process().name.startswith(_NAME):
+        raise InputError(
+            "each training process imports the script that starts it, and this script trains when it is "
+            "imported; call train() under `if __name__ == '__main__':`"
+        )
     return ProcessInfo(0, world_size, launched=False)
 
 
@@ -130,7 +137,7 @@ def launch(
     settings = (world_size, _free_port(), threads, messages, target, arguments)
     processes = [
         context.Process(
-            target=_run_process, args=(rank, *settings), name=f"training process {rank}"
+            target=_run_process, args=(rank, *settings), name=f"{_NAME} {rank}"
         )
         for rank in range(world_size)
     ]

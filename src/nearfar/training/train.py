@@ -262,8 +262,8 @@ def _make_network(recipe: Recipe, images: ScaleData, process: ProcessInfo) -> nn
         if not isinstance(process.environment, LightningEnvironment):
             raise
         raise InputError(
-            f"{cause}. (In a training process of its own, which knows the models that nearfar and timm have "
-            f"and those that a script registers when it is imported; others train under torchrun)"
+            f"{cause}. (In a training process of its own, which knows the models of nearfar and timm and "
+            f"those that the script registers when it is imported)"
         ) from cause
 
 

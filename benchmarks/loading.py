@@ -31,7 +31,7 @@ from nearfar.data import DataSpec, Normalised, ScaleData
 from nearfar.models import create_model
 from nearfar.provenance import today
 from nearfar.training import FitSpec, ModelSpec, train
-from nearfar.training.classifier import Classifier
+from nearfar.training.lightning_module import ClassifierModule
 from nearfar.training.optimisation import make_optimizer
 
 ROOT = Path(__file__).parent.parent
@@ -69,7 +69,7 @@ class Epoch:
         figures = self.images.normalisation()
         self.network: nn.Module = network if figures is None else Normalised(network, figures)
         self.optimizer = make_optimizer(network, fit)
-        self.classifier = Classifier(self.network, fit, len(self.images.class_names))
+        self.classifier = ClassifierModule(self.network, fit, len(self.images.class_names))
         self.trainer_s: list[float] = []
         # A pass of a slow net need not take longer than that of a quick one to be timed as well.
         self._step(*self.held[0])

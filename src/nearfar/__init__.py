@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from nearfar.shipping.export import export
     from nearfar.shipping.hub import from_pretrained, push_to_hub, save_pretrained
     from nearfar.shipping.predict import predict
-    from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint, train
+    from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint
+    from nearfar.training.train import train
 
 __all__ = [
     "Committee",

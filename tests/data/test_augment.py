@@ -143,12 +143,14 @@ def test_random_scales_are_each_image_s_own_each_epoch(scales):
             top, left = starts[i].tolist()
             expected = naive_crop_flip(plain, top, left, bool(flips[i]), 2)
             torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
-    # Validation images stay at their scales.
-    validation = torch.cat([images for images, _ in data.val_dataloader()])
-    plain = ScaleData(
-        dataclasses.replace(spec, random_scale=None, pad=None, augment="none"), seed=3
-    )
-    assert torch.equal(validation, torch.cat([i for i, _ in plain.val_dataloader()]))
+    # Validation images have the sizes of training, the same in every epoch, and nothing else.
+    loader = data.val_dataloader()
+    stored = data._images[data.indices["validation"]]
+    factors = data._shown("validation").scales * draw_scales(20, 0.5, 2, 3, 0)
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        validation = torch.cat([images for images, _ in loader])
+        assert torch.equal(validation, protocol.render_each(stored, factors))
 
 
 def test_scales_are_log_uniform_and_differ_by_seed_and_epoch():

@@ -16,8 +16,7 @@ import pytest
 import tiny_table
 import torch
 
-from nearfar.data import Normalisation, Normalised
-from nearfar.data.sources import LabelledImages
+from nearfar.data import LabelledImages, Normalisation, Normalised
 from nearfar.errors import InputError
 from nearfar.experiments import reproduce as module
 from nearfar.experiments import running

@@ -190,7 +190,7 @@ def test_nothing_is_compared_without_images(tmp_path):
         ({"data": DataSpec(train=50, normalize="standard")}, "leave data.normalize out"),
         (
             {"data": DataSpec("digits", train=50)},
-            "takes images of 3 channels, those of digits have 1",
+            "knows 4 classes, digits has 10, beginning with 0, 1, 2",
         ),
     ],
 )
@@ -198,6 +198,14 @@ def test_settings_that_do_not_fit_are_refused(settings, message):
     net = create_model("cnn_small", num_classes=4, in_chans=3)
     with pytest.raises(InputError, match=message):
         convert(net, "si", inputs=InputOptions(size=28), out=None, **settings)
+
+
+def test_images_whose_channels_cannot_become_the_network_s_are_refused():
+    net = create_model("cnn_small", num_classes=10, in_chans=2)
+    with pytest.raises(InputError, match="takes images of 2 channels, those of digits have 1"):
+        convert(
+            net, "si", data=DataSpec("digits", train=50), inputs=InputOptions(size=28), out=None
+        )
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ def by_hand(trained, images):
 
 
 def test_the_record_holds_the_training_images_figures(trained):
-    shown = ScaleData(DATA).images("train", 1.0).double()
+    images = ScaleData(DATA).images("train", 1.0).double()
     figures = trained.record["normalisation"]
-    assert figures["mean"] == pytest.approx([float(shown.mean())], rel=1e-6)
-    assert figures["std"] == pytest.approx([float(shown.std(correction=0))], rel=1e-6)
+    assert figures["mean"] == pytest.approx([float(images.mean())], rel=1e-6)
+    assert figures["std"] == pytest.approx([float(images.std(correction=0))], rel=1e-6)
 
 
 def test_an_audit_shows_the_net_what_training_did(trained, tmp_path):
@@ -62,25 +62,25 @@ def test_augmented_training_repeats_bit_for_bit(trained, tmp_path):
 
 
 def test_lightning_tells_the_images_which_epoch_it_is(tmp_path, monkeypatch):
-    seen = []
+    epochs = []
     from nearfar.data.augmentation import plan
 
     def spy(count, pad, seed, epoch, places):
-        seen.append(epoch)
+        epochs.append(epoch)
         return drawn(count, pad, seed, epoch, places)
 
     drawn = plan.draw_crop_flip
     monkeypatch.setattr(plan, "draw_crop_flip", spy)
     train(ModelSpec("cnn_small"), DATA, FitSpec(epochs=3), out=tmp_path)
-    assert seen == [0, 1, 2]
+    assert epochs == [0, 1, 2]
 
 
-def test_a_finished_run_recorded_before_there_were_these_fields_is_returned(tmp_path, monkeypatch):
+def test_a_finished_run_whose_record_leaves_out_defaults_is_returned(tmp_path):
     data = DataSpec(train=128, validation=60, test=60)
     first = train(ModelSpec("cnn_small"), data, FitSpec(epochs=1), out=tmp_path)
     record = dict(first.record)
     for part, names in (
-        ("data", ("split", "augment", "pad", "normalize", "size")),
+        ("data", ("augment", "pad", "normalize")),
         ("fit", ("momentum", "decay_all", "milestones", "factor", "patience", "warmup_epochs", "warmup_lr")),
     ):  # fmt: skip
         for name in names:

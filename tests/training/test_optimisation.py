@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from nearfar.data import DataSpec
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, train
-from nearfar.training.classifier import Classifier
+from nearfar.training.lightning_module import ClassifierModule
 from nearfar.training.optimisation import make_optimizer, make_schedules
 
 DATA = DataSpec(train=40, validation=20, test=20)
@@ -64,23 +65,23 @@ def test_each_epoch_has_the_rate_that_the_recipe_says(tmp_path, fit, expected):
 def test_plateau_falls_when_the_validation_error_stops_falling(
     tmp_path, monkeypatch, errors, patience, expected
 ):
-    said = iter(errors)
+    remaining = iter(errors)
 
-    def told(self):
-        self.log("validation/accuracy", 1 - next(said))
+    def log_accuracy(self):
+        self.log("validation/accuracy", 1 - next(remaining))
 
     def silent(self, batch, batch_idx):
         self.log("validation/loss", torch.tensor(1.0), batch_size=len(batch[1]))
 
-    monkeypatch.setattr(Classifier, "validation_step", silent)
-    monkeypatch.setattr(Classifier, "on_validation_epoch_end", told)
-    found = rates(tmp_path, schedule="plateau", patience=patience, epochs=7)
-    assert found == pytest.approx(expected, rel=1e-6)
+    monkeypatch.setattr(ClassifierModule, "validation_step", silent)
+    monkeypatch.setattr(ClassifierModule, "on_validation_epoch_end", log_accuracy)
+    rate_by_epoch = rates(tmp_path, schedule="plateau", patience=patience, epochs=7)
+    assert rate_by_epoch == pytest.approx(expected, rel=1e-6)
 
 
 def test_plateau_after_a_warm_up(tmp_path):
-    found = rates(tmp_path, schedule="plateau", warmup_epochs=2, warmup_lr=0.02, epochs=4)
-    assert found == pytest.approx([0.02, 0.02, 0.1, 0.1], rel=1e-6)
+    rate_by_epoch = rates(tmp_path, schedule="plateau", warmup_epochs=2, warmup_lr=0.02, epochs=4)
+    assert rate_by_epoch == pytest.approx([0.02, 0.02, 0.1, 0.1], rel=1e-6)
 
 
 def test_weight_decay_covers_all_weights_or_leaves_out_biases_and_norms():
@@ -120,12 +121,12 @@ def test_onecycle_leaves_a_given_momentum_alone_and_cycles_its_own():
         fit = FitSpec(optimizer="momentum", momentum=momentum)
         optimizer = make_optimizer(holder, fit)
         (schedule,) = make_schedules(optimizer, fit, steps=10)
-        seen = []
+        momenta = []
         for _ in range(9):
-            seen.append(optimizer.param_groups[0]["momentum"])
+            momenta.append(optimizer.param_groups[0]["momentum"])
             optimizer.step()
             schedule["scheduler"].step()
-        assert [min(seen), max(seen)] == pytest.approx(expected)
+        assert [min(momenta), max(momenta)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_refusals_of_optimizers():
     with pytest.raises(
         InputError, match="'adamw' takes no momentum, got momentum=0.9; leave it out"
     ):
-        Classifier(net, FitSpec(momentum=0.9), 10)
+        ClassifierModule(net, FitSpec(momentum=0.9), 10)
     with pytest.raises(InputError, match="the optimizer 'sgd' cannot be made: Nesterov"):
         make_optimizer(net, FitSpec(optimizer="sgd", momentum=0.0))
 
@@ -178,8 +179,8 @@ def test_a_recipe_with_everything_in_it_goes_through_plain_data():
     assert recipe.as_dict()["fit"]["milestones"] == [82, 123]
 
 
-def test_recipes_recorded_before_these_fields_still_load():
-    old = {
+def test_fields_that_a_record_leaves_out_have_their_defaults():
+    record = {
         "model": {"name": "cnn_small", "options": {}},
         "data": {
             "source": "digits",
@@ -195,6 +196,7 @@ def test_recipes_recorded_before_these_fields_still_load():
             "validation": 300,
             "test": 0,
             "split_seed": 0,
+            "split": "seed",
         },
         "fit": {
             "epochs": 15,
@@ -213,7 +215,44 @@ def test_recipes_recorded_before_these_fields_still_load():
             "precision": "32-true",
         },
     }
-    recipe = Recipe.from_dict(old)
+    recipe = Recipe.from_dict(record)
     assert recipe.fit == FitSpec()
     assert recipe.data == recipe.data.explicit()
     assert recipe.data.train == 900
+    del record["data"]["split"]  # whose default depends on the files
+    with pytest.raises(InputError, match="not a record of a nearfar training run: 'split'"):
+        Recipe.from_dict(record)
+
+
+def test_velocity_is_the_papers():
+    weight = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    spec = FitSpec(optimizer="velocity", lr=0.1, weight_decay=0.0005, decay_all=True)
+    optimizer = make_optimizer(nn.ParameterList([weight]), spec)
+    w, v = np.array([1.0, -2.0]), np.zeros(2)
+    for gradient, rate in ((1.0, 0.1), (-2.0, 0.1), (0.5, 0.01), (3.0, 0.01), (0.0, 0.2)):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = torch.full((2,), gradient, dtype=torch.float64)
+        optimizer.step()
+        v = 0.9 * v - 0.0005 * rate * w - rate * gradient
+        w = w + v
+        assert weight.detach().numpy() == pytest.approx(w, rel=1e-12)
+        assert optimizer.state[weight]["velocity"].numpy() == pytest.approx(v, rel=1e-12)
+
+
+def test_velocity_takes_closures_and_leaves_out_what_has_no_gradient():
+    used, idle = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    optimizer = make_optimizer(
+        nn.ParameterList([used, idle]), FitSpec(optimizer="velocity", lr=0.5)
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (used**2).sum()
+        loss.backward()
+        return loss
+
+    assert float(optimizer.step(closure).detach()) == 1.0
+    assert float(used.detach()) == pytest.approx(0.0)
+    assert float(idle.detach()) == 1.0
+    with pytest.raises(InputError, match="PaperSGD needs lr and weight_decay of at least 0"):
+        type(optimizer)([used], lr=-1.0)

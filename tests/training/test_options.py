@@ -17,21 +17,18 @@ from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.layers import ScaleConv2d, SIConv2d
 from nearfar.models import create_model
+from nearfar.models.initialisation import draw_weights
 from nearfar.training import (
     FitSpec,
     ModelSpec,
     TrainerSpec,
-    fit,
     load_checkpoint,
+    specs,
     train,
-    trainer_spec,
 )
-from nearfar.training.classifier import Classifier
-from nearfar.training.first_weights import draw_weights
-from nearfar.training.mixing import Mixing
-from nearfar.training.optimisation import make_optimizer
-from nearfar.training.randomness import seed_step
-from nearfar.training.running_mean import RunningMean
+from nearfar.training.lightning_module import ClassifierModule, Mixing, average_of
+from nearfar.training.run_folder import WEIGHTS
+from nearfar.training.seeding import seed_step
 
 DATA = DataSpec(protocol=ScaleProtocol(16, 12), train=36, validation=20, test=20)
 PLAIN = TrainerSpec()
@@ -60,12 +57,12 @@ def test_the_running_mean_is_the_formula_s_and_shared_weights_move_once():
     torch.manual_seed(0)
     one = nn.Linear(3, 3)
     net = nn.Sequential(one, nn.BatchNorm1d(3), one)
-    mean = RunningMean(net, 0.9)
+    mean = average_of(net, 0.9)
     expected = {k: v.clone() for k, v in net.state_dict().items()}
     for _ in range(3):
         for tensor in net.state_dict().values():
             tensor.add_(1)
-        mean.update(net)
+        mean.update_parameters(net)
         for k, v in net.state_dict().items():
             expected[k] = 0.9 * expected[k] + 0.1 * v if v.is_floating_point() else v.clone()
     for k, v in mean.module.state_dict().items():
@@ -75,43 +72,43 @@ def test_the_running_mean_is_the_formula_s_and_shared_weights_move_once():
 
 
 def test_the_mean_of_the_weights_is_what_is_validated_and_kept(tmp_path, monkeypatch):
-    seen = []
-    real = Classifier.optimizer_step
+    states = []
+    real = ClassifierModule.optimizer_step
 
     def spy(self, *args, **kwargs):
         real(self, *args, **kwargs)
-        seen.append(copy.deepcopy(self.model.state_dict()))
+        states.append(copy.deepcopy(self.model.state_dict()))
 
-    monkeypatch.setattr(Classifier, "optimizer_step", spy)
+    monkeypatch.setattr(ClassifierModule, "optimizer_step", spy)
     plain = weights(tmp_path / "plain", keep="last")
-    assert len(seen) == 6
+    assert len(states) == 6
     torch.manual_seed(1)
     by_hand = create_model("cnn_small", num_classes=10, in_chans=1).state_dict()
-    for state in seen:
+    for state in states:
         by_hand = {k: 0.8 * by_hand[k] + 0.2 * v for k, v in state.items()}
-    kept = weights(tmp_path / "mean", keep="last", ema=0.8)
-    for k, v in kept.model.state_dict().items():
+    averaged = weights(tmp_path / "mean", keep="last", ema=0.8)
+    for k, v in averaged.model.state_dict().items():
         torch.testing.assert_close(v, by_hand[k])
-    assert differ(plain, kept) > 1e-3
+    assert differ(plain, averaged) > 1e-3
     from nearfar.data import ScaleData
 
     data = ScaleData(DATA)
     with torch.inference_mode():
         loss = F.cross_entropy(
-            kept.model(data.images("validation", 1.0)), data.labels("validation")
+            averaged.model(data.images("validation", 1.0)), data.labels("validation")
         )
-    assert float(loss) == pytest.approx(kept.record["validation_loss"], rel=1e-5)
+    assert float(loss) == pytest.approx(averaged.record["validation_loss"], rel=1e-5)
 
 
 def test_gradients_are_clipped_to_the_norm(tmp_path, monkeypatch):
     norms = []
-    real = Classifier.on_before_optimizer_step
+    real = ClassifierModule.on_before_optimizer_step
 
     def spy(self, optimizer):
         norms.append(float(nn.utils.get_total_norm([p.grad for p in self.model.parameters()])))
         return real(self, optimizer)
 
-    monkeypatch.setattr(Classifier, "on_before_optimizer_step", spy)
+    monkeypatch.setattr(ClassifierModule, "on_before_optimizer_step", spy)
     one = weights(tmp_path / "free", optimizer="momentum", momentum=0.0, weight_decay=0.0, epochs=1)
     assert min(norms) > 0.05
     monkeypatch.undo()
@@ -143,14 +140,14 @@ def test_batches_are_mixed_with_their_reverse_and_labels_in_the_same_shares(kind
     images = torch.rand(count, 2, 8, 8) + torch.arange(count).view(-1, 1, 1, 1) * 10
     labels = torch.arange(count) % 3
     np.random.seed(4)  # noqa: NPY002 (timm draws from it)
-    mixed, answers = mixing(**{kind: 1.0, "label_smoothing": 0.3}).mix(images.clone(), labels)
+    mixed, targets = mixing(**{kind: 1.0, "label_smoothing": 0.3}).mix(images.clone(), labels)
     hard = F.one_hot(labels, 3) * 0.7 + 0.1
     middle = count // 2 if count % 2 else None
     shares = []
     for i in range(count):
         if i == middle:
             assert torch.equal(mixed[i], images[i])
-            torch.testing.assert_close(answers[i], hard[i])
+            torch.testing.assert_close(targets[i], hard[i])
             continue
         j = count - 1 - i
         if kind == "mixup":
@@ -161,7 +158,7 @@ def test_batches_are_mixed_with_their_reverse_and_labels_in_the_same_shares(kind
             own = (mixed[i] == images[i]).all(0)
             assert torch.equal(mixed[i][:, ~own], images[j][:, ~own])
             share = float(own.float().mean())
-        torch.testing.assert_close(answers[i], share * hard[i] + (1 - share) * hard[j])
+        torch.testing.assert_close(targets[i], share * hard[i] + (1 - share) * hard[j])
         shares.append(share)
     assert len({round(s, 4) for s in shares}) <= 1
     assert all(0 < s < 1 for s in shares)
@@ -185,11 +182,11 @@ def drawn_now():
 
 def test_steps_draw_numbers_of_their_own():
     drawn = set()
-    places = [(s, e, b, p) for s in (0, 1) for e in (0, 1) for b in (0, 1) for p in (0, 1)]
-    for place in places:
-        seed_step(*place)
+    steps = [(s, e, b, p) for s in (0, 1) for e in (0, 1) for b in (0, 1) for p in (0, 1)]
+    for step in steps:
+        seed_step(*step)
         first = drawn_now()
-        seed_step(*place)
+        seed_step(*step)
         assert first == drawn_now()
         drawn.add(first)
     assert len({t for t, _ in drawn}) == 16
@@ -234,31 +231,31 @@ def test_whose_weights_are_kept(tmp_path, monkeypatch):
     losses, right = [3.0, 1.0, 2.0, 1.5], [0.1, 0.2, 0.4, 0.4]
     figures = []
 
-    def told(self, batch, batch_idx):
+    def log_figures(self, batch, batch_idx):
         size = len(batch[1])
         self.log("validation/loss", torch.tensor(figures[self.current_epoch][0]), batch_size=size)
         self.log("validation/accuracy", figures[self.current_epoch][1], batch_size=size)
 
     figures = list(zip(losses, right, strict=True))
-    monkeypatch.setattr(Classifier, "validation_step", told)
-    found = {}
+    monkeypatch.setattr(ClassifierModule, "validation_step", log_figures)
+    runs = {}
     for keep in ("best", "accuracy", "last"):
-        found[keep] = weights(tmp_path / keep, keep=keep, epochs=4)
-    records = {k: v.record for k, v in found.items()}
+        runs[keep] = weights(tmp_path / keep, keep=keep, epochs=4)
+    records = {k: v.record for k, v in runs.items()}
     assert {k: r["best_epoch"] for k, r in records.items()} == {"best": 2, "accuracy": 3, "last": 4}
     assert [r["validation_loss"] for r in records.values()] == [1.0, 2.0, 1.5]
-    assert differ(found["best"], found["last"]) > 0
+    assert differ(runs["best"], runs["last"]) > 0
     short = weights(tmp_path / "short", epochs=2, keep="last")
-    assert differ(found["best"], short) == 0
+    assert differ(runs["best"], short) == 0
 
 
 def test_a_last_epoch_that_diverged_is_not_kept(tmp_path, monkeypatch):
-    def told(self, batch, batch_idx):
+    def log_figures(self, batch, batch_idx):
         loss = math.nan if self.current_epoch else 1.0
         self.log("validation/loss", torch.tensor(loss), batch_size=len(batch[1]))
         self.log("validation/accuracy", 0.5, batch_size=len(batch[1]))
 
-    monkeypatch.setattr(Classifier, "validation_step", told)
+    monkeypatch.setattr(ClassifierModule, "validation_step", log_figures)
     with pytest.raises(InputError, match="not a finite number in the last epoch"):
         weights(tmp_path / "last", keep="last")
     assert weights(tmp_path / "best").record["best_epoch"] == 1
@@ -301,7 +298,7 @@ def test_what_cannot_be_compiled_is_said(tmp_path, monkeypatch):
     def fail(self, batch, batch_idx):
         raise TorchDynamoException("no compiler\nand more")
 
-    monkeypatch.setattr(Classifier, "training_step", fail)
+    monkeypatch.setattr(ClassifierModule, "training_step", fail)
     monkeypatch.setattr(nn.Module, "compile", lambda self: None)
     with pytest.raises(
         InputError, match="cnn_small cannot be compiled here: no compiler; leave out"
@@ -328,27 +325,12 @@ def test_tensorboard_gets_what_the_table_gets(tmp_path):
 def test_tensorboard_that_is_not_installed_is_said(tmp_path, monkeypatch):
     spec = TrainerSpec(tensorboard=True)
     trained = weights(tmp_path / "done", spec, epochs=1)
-    monkeypatch.setattr(trainer_spec, "find_spec", lambda name: None)
+    monkeypatch.setattr(specs, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed: pip install 'nearfar\[logs\]'"):
         weights(tmp_path / "new", spec, epochs=1)
     assert not (tmp_path / "new").exists()
     # What was trained with it is a net like any other.
     assert differ(load_checkpoint(trained.path), weights(tmp_path / "done", spec, epochs=1)) == 0
-
-
-def test_velocity_is_the_papers(tmp_path):
-    weight = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    spec = FitSpec(optimizer="velocity", lr=0.1, weight_decay=0.0005, decay_all=True)
-    optimizer = make_optimizer(nn.ParameterList([weight]), spec)
-    w, v = np.array([1.0, -2.0]), np.zeros(2)
-    for gradient, rate in ((1.0, 0.1), (-2.0, 0.1), (0.5, 0.01), (3.0, 0.01), (0.0, 0.2)):
-        optimizer.param_groups[0]["lr"] = rate
-        weight.grad = torch.full((2,), gradient, dtype=torch.float64)
-        optimizer.step()
-        v = 0.9 * v - 0.0005 * rate * w - rate * gradient
-        w = w + v
-        assert weight.detach().numpy() == pytest.approx(w, rel=1e-12)
-        assert optimizer.state[weight]["velocity"].numpy() == pytest.approx(v, rel=1e-12)
 
 
 def test_velocity_is_momentum_until_the_rate_changes(tmp_path):
@@ -360,25 +342,6 @@ def test_velocity_is_momentum_until_the_rate_changes(tmp_path):
     one = weights(tmp_path / "c", optimizer="velocity", weight_decay=0.01, **steps)
     two = weights(tmp_path / "d", optimizer="momentum", weight_decay=0.01, **steps)
     assert differ(one, two) > 1e-4
-
-
-def test_velocity_takes_closures_and_leaves_out_what_has_no_gradient():
-    used, idle = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
-    optimizer = make_optimizer(
-        nn.ParameterList([used, idle]), FitSpec(optimizer="velocity", lr=0.5)
-    )
-
-    def closure():
-        optimizer.zero_grad()
-        loss = (used**2).sum()
-        loss.backward()
-        return loss
-
-    assert float(optimizer.step(closure).detach()) == 1.0
-    assert float(used.detach()) == pytest.approx(0.0)
-    assert float(idle.detach()) == 1.0
-    with pytest.raises(InputError, match="velocity needs lr and weight_decay of at least 0"):
-        type(optimizer)([used], lr=-1.0)
 
 
 @pytest.mark.parametrize(
@@ -403,4 +366,4 @@ def test_refusals(make, message):
 def test_a_precision_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InputError, match="trainer settings cannot be used: .*7-bit"):
         weights(tmp_path, TrainerSpec(precision="7-bit"))
-    assert fit.WEIGHTS not in {p.name for p in tmp_path.iterdir()}
+    assert WEIGHTS not in {p.name for p in tmp_path.iterdir()}

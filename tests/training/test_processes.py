@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -14,8 +15,12 @@ from torch import distributed
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.data.dataset import EpochBatches
 from nearfar.errors import InputError
-from nearfar.training import FitSpec, ModelSpec, TrainerSpec, fit, train
-from nearfar.training.processes import Place, find_place
+from nearfar.training import FitSpec, ModelSpec, TrainerSpec, train
+from nearfar.training.lightning_trainer import count_devices
+from nearfar.training.processes import ProcessInfo, find_process
+
+# The package exports the function under the module's name.
+train_module = importlib.import_module("nearfar.training.train")
 
 MODEL = ModelSpec("cnn_small", {"norm": True})
 # Last batches of 4 and 5 images; batches of an update differ in size.
@@ -80,26 +85,59 @@ def test_a_process_that_cannot_take_part_is_said(tmp_path):
     import dropping  # noqa: F401 (registers a net, here only)
 
     with pytest.raises(
-        InputError, match="beside this one stopped: no model is named 'dropping_cnn'"
+        InputError, match="no model is named 'dropping_cnn'.*In a training process of its own"
     ):
         train(ModelSpec("dropping_cnn"), DATA, FIT, TrainerSpec(devices=2), out=tmp_path)
+
+
+SCRIPT = """
+import sys
+from timm.models import register_model
+from nearfar.data import DataSpec
+from nearfar.models.cnn_small import SmallCNN
+from nearfar.training import FitSpec, ModelSpec, TrainerSpec, train
+
+@register_model
+def own_cnn(num_classes=10, in_chans=3, **_):
+    return SmallCNN(num_classes, in_chans)
+
+if {condition}:
+    data, fit = DataSpec(train=40, validation=20, test=20), FitSpec(epochs=1, batch_size=20)
+    train(ModelSpec("own_cnn"), data, fit, TrainerSpec(devices=2), out=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", ["__name__ == '__main__'", "True"])
+def test_a_script_s_own_network_trains_in_processes_that_import_the_script(tmp_path, condition):
+    script, out = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT.format(condition=condition))
+    run = subprocess.run(
+        [sys.executable, str(script), str(out)], capture_output=True, text=True, timeout=120
+    )
+    if condition == "True":
+        assert run.returncode == 1
+        assert "call train() under `if __name__ == '__main__':`" in run.stderr
+    else:
+        assert run.returncode == 0, run.stderr
+        assert (out / "weights.safetensors").exists()
 
 
 @pytest.mark.parametrize(("count", "size"), [(36, 8), (37, 8), (5, 8), (8, 3)])
 def test_each_batch_is_shared_out_in_pairs(count, size):
     whole = EpochBatches(count, size, seed=1)
     for processes in (2, 3):
-        shares = [EpochBatches(count, size, 1, rank, processes) for rank in range(processes)]
-        for sampler in (whole, *shares):
+        samplers = [EpochBatches(count, size, 1, rank, processes) for rank in range(processes)]
+        for sampler in (whole, *samplers):
             sampler.set_epoch(2)
-        at = [list(share) for share in shares]
-        assert [len(one) for one in at] == [len(share) for share in shares]
+        batches = [list(sampler) for sampler in samplers]
+        assert [len(one) for one in batches] == [len(sampler) for sampler in samplers]
         for number, (epoch, batch) in enumerate(whole):
-            mine = [one[number][1] for one in at if number < len(one)]
+            shares = [one[number][1] for one in batches if number < len(one)]
             assert epoch == 2
-            assert sorted(index for share in mine for index in share) == sorted(batch)
+            assert sorted(index for share in shares for index in share) == sorted(batch)
             mirror = dict(zip(batch, reversed(batch), strict=True))
-            for share in mine:  # so mixing a share with its reverse mixes as in the whole batch
+            for share in shares:  # so mixing a share with its reverse mixes as in the whole batch
                 assert [mirror[index] for index in share] == share[::-1]
 
 
@@ -132,12 +170,12 @@ def test_refusals(monkeypatch, tmp_path, spec, environment, message):
     assert not any(tmp_path.iterdir())
 
 
-def test_places_are_read_from_torchrun_and_slurm(monkeypatch):
+def test_processes_are_read_from_torchrun_and_slurm(monkeypatch):
     with monkeypatch.context() as patch:
         for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "RANK": "3"}.items():
             patch.setenv(name, value)
-        place = find_place(TrainerSpec(num_nodes=2), 2)
-        assert (place.rank, place.world, place.ours) == (3, 4, False)
+        process = find_process(TrainerSpec(num_nodes=2), 2)
+        assert (process.rank, process.world_size, process.launched) == (3, 4, True)
     for name, value in {
         "SLURM_NTASKS": "4",
         "SLURM_NTASKS_PER_NODE": "2",
@@ -145,14 +183,14 @@ def test_places_are_read_from_torchrun_and_slurm(monkeypatch):
         "SLURM_JOB_NAME": "job",
     }.items():
         monkeypatch.setenv(name, value)
-    place = find_place(TrainerSpec(num_nodes=2), 2)
-    assert (place.rank, place.world, place.ours) == (2, 4, False)
-    assert place.environment is not None
-    assert not place.environment.auto_requeue
+    process = find_process(TrainerSpec(num_nodes=2), 2)
+    assert (process.rank, process.world_size, process.launched) == (2, 4, True)
+    assert process.environment is not None
+    assert not process.environment.auto_requeue
 
 
 def test_a_running_mean_is_not_for_weights_that_are_shared_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(fit, "find_place", lambda spec, devices: Place())
+    monkeypatch.setattr(train_module, "find_process", lambda spec, devices: ProcessInfo())
     with pytest.raises(
         InputError, match="ema=0.5 cannot follow weights that strategy='fsdp' shares out"
     ):
@@ -160,5 +198,5 @@ def test_a_running_mean_is_not_for_weights_that_are_shared_out(tmp_path, monkeyp
 
 
 def test_automatic_devices_are_counted():
-    assert fit._devices(TrainerSpec(devices="auto")) == 1
-    assert fit._devices(TrainerSpec(devices="2")) == 2
+    assert count_devices(TrainerSpec(devices="auto")) == 1
+    assert count_devices(TrainerSpec(devices="2")) == 2

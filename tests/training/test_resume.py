@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import random
 import re
 import time
 from dataclasses import replace
-from functools import partial
 
 import dropping
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from nearfar import version
-from nearfar.auditing import audit
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.errors import InputError
-from nearfar.training import FitSpec, ModelSpec, TrainerSpec, fit, keeper, run_state, train
-from nearfar.training.checkpoint import save_checkpoint
-from nearfar.training.classifier import Classifier
+from nearfar.training import (
+    FitSpec,
+    ModelSpec,
+    TrainerSpec,
+    checkpoint_callback,
+    run_folder,
+    train,
+)
+from nearfar.training.checkpoint_callback import ExactCheckpoint
+from nearfar.training.lightning_module import ClassifierModule
+from nearfar.training.run_folder import MetricsFile
 
+#: The module, whose name in the package is the function's.
+TRAIN = importlib.import_module("nearfar.training.train")
 # 5 batches an epoch, the last a small one.
 MODEL = ModelSpec("dropping_cnn")
 DATA = DataSpec(
-    protocol=ScaleProtocol(16, 12), train=36, validation=20, test=20,
+    protocol=ScaleProtocol(16, 12, train_scales=(0.75, 1.0)), train=36, validation=20, test=20,
     normalize="standard", augment="crop_flip", pad=2, rotate=20, shear=10, stretch=1.2,
     exchange_sizes=(0.5, 2),
 )  # fmt: skip
@@ -81,19 +88,19 @@ def same(one, two):
 @pytest.mark.parametrize(
     ("target", "name", "call", "after", "reported"),
     [
-        (Classifier, "training_step", 2, False, [1, 2, 3, 4]),  # before anything was saved
-        (Classifier, "training_step", 9, False, [2, 3, 4]),  # in epoch 2, after a save within
-        (Classifier, "training_step", 10, True, [2, 3, 4]),  # the last batch of epoch 2
-        (Classifier, "validation_step", 5, False, [2, 3, 4]),  # in the middle of validating
-        (Classifier, "on_train_epoch_end", 3, False, [3, 4]),
-        (keeper.Keeper, "on_train_epoch_start", 3, False, [2, 3, 4]),
-        (keeper.Keeper, "on_train_epoch_start", 3, True, [3, 4]),
-        (keeper, "write_state", 4, True, [2, 3, 4]),
-        (keeper.Keeper, "on_validation_end", 1, True, [1, 2, 3, 4]),  # the best is written, no last
-        (keeper.MetricsLog, "log_metrics", 3, True, [2, 3, 4]),  # one of the epoch's two rows is there
-        (keeper.MetricsLog, "log_metrics", 4, True, [2, 3, 4]),
-        (keeper.Keeper, "on_train_end", 1, False, [4]),
-        (fit, "save_checkpoint", 1, False, []),  # all done but the weights
+        (ClassifierModule, "training_step", 2, False, [1, 2, 3, 4]),  # before anything was saved
+        (ClassifierModule, "training_step", 9, False, [2, 3, 4]),  # in epoch 2, after a save within
+        (ClassifierModule, "training_step", 10, True, [2, 3, 4]),  # the last batch of epoch 2
+        (ClassifierModule, "validation_step", 5, False, [2, 3, 4]),  # in the middle of validating
+        (ClassifierModule, "on_train_epoch_end", 3, False, [3, 4]),
+        (ExactCheckpoint, "on_train_epoch_start", 3, False, [2, 3, 4]),
+        (ExactCheckpoint, "on_train_epoch_start", 3, True, [3, 4]),
+        (checkpoint_callback, "write_state", 4, True, [2, 3, 4]),
+        (ExactCheckpoint, "on_validation_end", 1, True, [1, 2, 3, 4]),  # the best is written, no last
+        (MetricsFile, "log_metrics", 3, True, [2, 3, 4]),  # one of the epoch's two rows is there
+        (MetricsFile, "log_metrics", 4, True, [2, 3, 4]),
+        (ExactCheckpoint, "on_train_end", 1, False, [4]),
+        (TRAIN, "save_weights", 1, False, []),  # all done but the weights
     ],
 )  # fmt: skip
 def test_a_killed_run_ends_as_if_it_had_not_been(
@@ -123,7 +130,7 @@ def test_a_kill_while_a_state_is_written_leaves_the_one_before(whole, tmp_path, 
         real(state, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_state.torch, "save", half)
+        patch.setattr(run_folder.torch, "save", half)
         with pytest.raises(KilledError):
             run(tmp_path)
     left = list((tmp_path / "checkpoints").iterdir())
@@ -136,26 +143,26 @@ def test_a_kill_while_a_state_is_written_leaves_the_one_before(whole, tmp_path, 
 
 
 def test_no_image_is_shown_again(tmp_path, monkeypatch):
-    seen = []
-    real = Classifier.training_step
+    batches = []
+    real = ClassifierModule.training_step
 
     def spy(self, batch, batch_idx):
-        seen.append((self.current_epoch, batch_idx, batch[1].tolist(), float(batch[0].sum())))
+        batches.append((self.current_epoch, batch_idx, batch[1].tolist(), float(batch[0].sum())))
         return real(self, batch, batch_idx)
 
-    monkeypatch.setattr(Classifier, "training_step", spy)
+    monkeypatch.setattr(ClassifierModule, "training_step", spy)
     run(tmp_path / "whole")
-    shown = seen.copy()
-    assert [place[:2] for place in shown] == [
+    expected = batches.copy()
+    assert [batch[:2] for batch in expected] == [
         (epoch, batch) for epoch in range(4) for batch in range(5)
     ]
-    seen.clear()
+    batches.clear()
     with monkeypatch.context() as patch:
-        killer(patch, keeper.Keeper, "on_train_batch_end", 9, after=True)  # which saves
+        killer(patch, ExactCheckpoint, "on_train_batch_end", 9, after=True)  # which saves
         with pytest.raises(KilledError):
             run(tmp_path / "killed")
     run(tmp_path / "killed")
-    assert seen == shown
+    assert batches == expected
 
 
 @pytest.mark.parametrize(
@@ -174,7 +181,7 @@ def test_every_schedule_and_option_goes_on(tmp_path, monkeypatch, changed):
     once = run(tmp_path / "once", fit_spec=spec)
     for call in (8, 6, 5):  # three kills: within epochs 2, 3 and 4
         with monkeypatch.context() as patch:
-            killer(patch, Classifier, "training_step", call)
+            killer(patch, ClassifierModule, "training_step", call)
             with pytest.raises(KilledError):
                 run(tmp_path / "killed", fit_spec=spec)
     same(run(tmp_path / "killed", fit_spec=spec), once)
@@ -184,7 +191,7 @@ def test_every_schedule_and_option_goes_on(tmp_path, monkeypatch, changed):
 def test_worker_processes_go_on_at_the_same_image(whole, tmp_path, monkeypatch, call):
     data = replace(DATA, workers=1)
     with monkeypatch.context() as patch:
-        killer(patch, Classifier, "training_step", call)
+        killer(patch, ClassifierModule, "training_step", call)
         with pytest.raises(KilledError):
             train(MODEL, data, FIT, EACH, seed=3, out=tmp_path)
     again = train(MODEL, data, FIT, EACH, seed=3, out=tmp_path)
@@ -201,7 +208,7 @@ def test_saving_within_epochs_changes_nothing(whole, tmp_path):
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 def test_a_damaged_state_is_said_and_begun_again(whole, tmp_path, monkeypatch, caplog, name):
     with monkeypatch.context() as patch:
-        killer(patch, Classifier, "training_step", 12)
+        killer(patch, ClassifierModule, "training_step", 12)
         with pytest.raises(KilledError):
             run(tmp_path)
     damaged = tmp_path / "checkpoints" / name
@@ -216,7 +223,7 @@ def test_a_damaged_state_is_said_and_begun_again(whole, tmp_path, monkeypatch, c
 
 def test_a_state_of_other_versions_is_gone_on_with_and_said(tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patch:
-        killer(patch, Classifier, "training_step", 12)
+        killer(patch, ClassifierModule, "training_step", 12)
         with pytest.raises(KilledError):
             run(tmp_path)
     monkeypatch.setattr(version, "__version__", "99")
@@ -229,12 +236,12 @@ def test_a_state_of_other_versions_is_gone_on_with_and_said(tmp_path, monkeypatc
 
 def test_a_finished_run_of_other_versions_is_not_mistaken_for_another_run(tmp_path, monkeypatch):
     spec = FitSpec(epochs=1, batch_size=8)
-    made = run(tmp_path, fit_spec=spec)
+    finished = run(tmp_path, fit_spec=spec)
     monkeypatch.setattr(version, "__version__", "99")
     with pytest.raises(
         InputError,
-        match=rf"finished run of these settings, made with nearfar {re.escape(made.record['nearfar'])} and "
-        rf"torch .*, and this is nearfar 99 and torch .*; delete the folder to train it again, or audit",
+        match=r"finished run of these settings, made with nearfar "
+        rf"{re.escape(finished.record['nearfar'])} and torch .*, and this is nearfar 99 and torch .*; delete the folder to train it again, or audit",
     ):
         run(tmp_path, fit_spec=spec)
 
@@ -242,85 +249,23 @@ def test_a_finished_run_of_other_versions_is_not_mistaken_for_another_run(tmp_pa
 def test_a_best_epoch_that_is_not_found_again_is_told_with_its_own_figures(tmp_path, monkeypatch):
     """Killed between the two files, on hardware that does not repeat bits."""
     with monkeypatch.context() as patch:
-        patch.setattr(keeper.Keeper, "_wanted", lambda self, loss, accuracy: True)
-        killer(patch, keeper.Keeper, "on_validation_end", 2, after=True)
+        patch.setattr(ExactCheckpoint, "_is_best", lambda self, loss, accuracy: True)
+        killer(patch, ExactCheckpoint, "on_validation_end", 2, after=True)
         with pytest.raises(KilledError):
             run(tmp_path)
-    best = run_state.read_best(tmp_path)
+    best = run_folder.read_best(tmp_path)
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert (best[0].epoch, last["kept"]["epoch"]) == (1, 0)
-    monkeypatch.setattr(keeper.Keeper, "_wanted", lambda self, loss, accuracy: False)
+    assert (best[0].epoch, last["best"]["epoch"]) == (1, 0)
+    monkeypatch.setattr(ExactCheckpoint, "_is_best", lambda self, loss, accuracy: False)
     record = run(tmp_path).record
     assert record["best_epoch"] == 2
     assert record["validation_loss"] == best[0].loss
     assert record["validation_accuracy"] == best[0].accuracy
 
 
-def pictures(root, count):
-    """Three classes, one of them with one image more for each above 60."""
-    noise = np.random.default_rng(0)
-    for number in range(count):
-        place = root / "abc"[min(number // 20, 2)] / f"{number:03}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 255, (12, 12), dtype=np.uint8)).save(place)
-
-
-def test_data_that_changed_are_noticed(tmp_path, monkeypatch):
-    root, out = tmp_path / "images", tmp_path / "run"
-    pictures(root, 60)
-    data = DataSpec("folder", root, ScaleProtocol(16, 12), train=30, validation=15)
-    go_on = partial(train, MODEL, data, FitSpec(epochs=2, batch_size=8), seed=3, out=out)
-    with monkeypatch.context() as patch:
-        killer(patch, Classifier, "training_step", 6)
-        with pytest.raises(KilledError):
-            go_on()
-    pictures(root, 61)
-    with pytest.raises(
-        InputError,
-        match="images of folder are not those that the run in .* began with: 60 images then, 61 now; "
-        "put them back",
-    ):
-        go_on()
-    (root / "c" / "060.png").unlink()
-    (root / "c" / "059.png").rename(root / "a" / "059.png")
-    with pytest.raises(InputError, match="60 images then and now, with other labels"):
-        go_on()
-    (root / "a" / "059.png").rename(root / "c" / "059.png")
-    trained = go_on()
-    assert trained.record["data"] == ScaleData(data).fingerprint()
-    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape == (1, 15)
-    pictures(root, 61)
-    with pytest.raises(
-        InputError, match=r"trained with: 60 images then, 61 now, .*; audit it on the data as they"
-    ):
-        audit(trained.path, root=root)
-    # In another place it is another data set; of older records nothing is known.
-    root.rename(tmp_path / "others")
-    elsewhere = audit(trained.path, root=tmp_path / "others", scales=(1.0,)).only
-    assert elsewhere.curve.predictions.shape[1] == 61
-    assert "All 61 images of folder, which has no official test part" in " ".join(elsewhere.notes)
-    (tmp_path / "others").rename(root)
-    older = {k: v for k, v in trained.record.items() if k != "data"}
-    save_checkpoint(trained.path, trained.model, older)
-    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape[1] == 16
-
-
-def test_a_state_without_a_fingerprint_is_gone_on_with(whole, tmp_path, monkeypatch):
-    """As nearfar wrote it before there were any."""
-    with monkeypatch.context() as patch:
-        killer(patch, Classifier, "training_step", 12)
-        with pytest.raises(KilledError):
-            run(tmp_path)
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    state = torch.load(last, weights_only=True)
-    del state["data"]
-    torch.save(state, last)
-    same(run(tmp_path), whole)
-
-
 def test_what_killed_writes_left_is_swept_up(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        killer(patch, Classifier, "training_step", 7)
+        killer(patch, ClassifierModule, "training_step", 7)
         with pytest.raises(KilledError):
             run(tmp_path)
     left = [
@@ -335,11 +280,10 @@ def test_what_killed_writes_left_is_swept_up(tmp_path, monkeypatch):
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
-def test_an_interrupted_run_of_an_older_nearfar_is_this_run_s(tmp_path, monkeypatch):
-    """Its config.yaml lacks the fields that came later."""
+def test_settings_that_a_config_leaves_out_have_their_defaults(tmp_path, monkeypatch):
     spec = FitSpec(epochs=1, batch_size=8)
     with monkeypatch.context() as patch:
-        killer(patch, Classifier, "training_step", 2)
+        killer(patch, ClassifierModule, "training_step", 2)
         with pytest.raises(KilledError):
             run(tmp_path, TrainerSpec(), fit_spec=spec)
     config = tmp_path / "config.yaml"

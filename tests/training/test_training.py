@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import struct
 from functools import partial
@@ -13,11 +14,13 @@ from torch import nn
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import create_model
+from nearfar.models.initialisation import draw_weights
 from nearfar.progress import Step
-from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, fit, load_checkpoint, train
+from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train
 from nearfar.training.checkpoint import read_record, save_checkpoint
-from nearfar.training.fit import WEIGHTS
+from nearfar.training.run_folder import WEIGHTS
 
+TRAIN = importlib.import_module("nearfar.training.train")
 DATA = DataSpec(train=128, validation=60, test=60)
 FIT = FitSpec(epochs=2)
 
@@ -139,7 +142,7 @@ def test_a_last_batch_of_one_image_is_fine_for_other_nets(tmp_path, monkeypatch)
     data = DataSpec(train=65, validation=60, test=60)
     go = partial(train, ModelSpec("cnn_small", {"norm": True}), data, FitSpec(epochs=1))
     looked = go(out=tmp_path / "looked")
-    monkeypatch.setattr(fit, "_try_alone", lambda *given: None)
+    monkeypatch.setattr(TRAIN, "_check_training_mode", lambda *args: None)
     assert looked.path.read_bytes() == go(out=tmp_path / "not").path.read_bytes()
 
 
@@ -244,3 +247,60 @@ def test_training_at_several_scales(tmp_path):
     )
     trained = train(ModelSpec("pyramid_cnn_small"), data, FitSpec(epochs=1), out=tmp_path)
     assert trained.recipe.data.protocol.train_scales == (0.5, 1.0, 2.0)
+
+
+def test_a_specialist_of_one_size_keeps_the_epoch_that_is_best_at_that_size(tmp_path):
+    """Not the one that is best at scale 1, which it never learns."""
+    protocol = ScaleProtocol(28, 24)
+    data = DataSpec(protocol=protocol, train=300, validation=100, random_scale=(0.38, 0.4))
+    fit = FitSpec(epochs=6, lr=0.01, schedule="constant", keep="accuracy")
+    trained = train(ModelSpec("cnn_small"), data, fit, seed=1, out=tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["validation/accuracy"]]
+    accuracies = [float(row["validation/accuracy"]) for row in rows]
+    assert trained.record["best_epoch"] == 1 + accuracies.index(max(accuracies)) > 3
+    images = ScaleData(data, seed=1)
+    labels = images.labels("validation")
+    with torch.no_grad():
+        small, large = (
+            float(
+                (trained.model(images.images("validation", scale)).argmax(1) == labels)
+                .float()
+                .mean()
+            )
+            for scale in (0.39, 1.0)
+        )
+    assert trained.record["validation_accuracy"] == pytest.approx(small, abs=0.03)
+    assert small > large + 0.3
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_with_auxiliary_outputs_are_trained_by_their_main_one(tmp_path, name):
+    options = {"init_weights": False, "dropout": 0.0}
+    model = ModelSpec(f"torchvision/{name}", options)
+    data = DataSpec(protocol=ScaleProtocol(75, 60), train=10, validation=10, test=10, channels=3)
+    fit = FitSpec(
+        epochs=1, batch_size=10, optimizer="momentum", momentum=0.0, schedule="constant", lr=0.1,
+        weight_decay=0.0, keep="last", init="he",
+    )  # fmt: skip
+    trained = train(model, data, fit, seed=4, out=tmp_path).model
+    torch.manual_seed(4)
+    network = create_model(model.name, num_classes=10, in_chans=3, **options).train()
+    draw_weights(network, "he")
+    auxiliary = {k: v for k, v in network.state_dict().items() if k.lower().startswith("aux")}
+    for child in [name for name, _ in network.named_children() if name.lower().startswith("aux")]:
+        setattr(network, child, None)
+    images = ScaleData(data, seed=4)
+    output = network(images.images("train", 1.0))
+    nn.functional.cross_entropy(output.logits, images.labels("train")).backward()
+    step = (trained.fc.weight - network.fc.weight).detach()
+    expected = -0.1 * network.fc.weight.grad
+    # These networks magnify rounding: in float64, channels-first and channels-last agree; in float32 to 1 %.
+    assert (step - expected).norm() < 0.02 * expected.norm()
+    # The auxiliary classifiers stay as they were, in the network and in its checkpoint.
+    assert trained.aux_logits
+    assert auxiliary
+    for key, tensor in auxiliary.items():
+        assert torch.equal(trained.state_dict()[key], tensor)
+    with torch.no_grad():
+        assert trained(images.images("validation", 1.0)).shape == (10, 10)

@@ -23,9 +23,9 @@ def test_more_scales_at_test_time_are_the_same_weights_at_more_scales(trained, t
     more = with_options(trained.path, {"scales": [0.5, 0.7, 1.0]}, tmp_path / "more.safetensors")
     assert more.recipe.model.options == {"scales": [0.5, 0.7, 1.0], "vote": "max"}
     assert more.record["best_epoch"] == trained.record["best_epoch"]
-    kept, state = trained.model.state_dict(), more.model.state_dict()
-    assert kept.keys() == state.keys()
-    assert all(torch.equal(kept[name], state[name]) for name in kept)
+    trained_state, state = trained.model.state_dict(), more.model.state_dict()
+    assert trained_state.keys() == state.keys()
+    assert all(torch.equal(trained_state[name], state[name]) for name in trained_state)
     images = torch.rand(4, 1, 16, 16)
     mean, std = (torch.tensor(trained.record["normalisation"][k]) for k in ("mean", "std"))
     net = HierarchicalNet(trained.model.network.net, (0.5, 0.7, 1.0), "max").eval()

@@ -9,7 +9,7 @@ from nearfar.data import DataSpec, LabelledImages
 from nearfar.data.image_dataset import channels_of
 from nearfar.data.sources import is_own
 from nearfar.errors import InputError
-from nearfar.training.same_data import what_changed
+from nearfar.training.checkpoint import data_change
 
 __all__ = ["check_fit", "check_unchanged", "is_its_own", "same_images"]
 
@@ -53,7 +53,7 @@ def check_unchanged(entrant: Entrant, source: str, dataset: LabelledImages) -> N
     trained = entrant.recogniser.checkpoint
     assert trained is not None, "its own data are a checkpoint's"
     # Older records lack the key.
-    changed = what_changed(trained.record.get("data"), dataset.fingerprint())
+    changed = data_change(trained.record.get("data"), dataset.fingerprint())
     if changed:
         raise InputError(
             f"the images of {source} are not those that {trained.path} was trained with: {changed}, so that "

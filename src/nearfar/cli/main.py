@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from nearfar.cli.interruption import INTERRUPTED, InterruptWatch
 from nearfar.cli.light_imports import light_imports
 from nearfar.errors import InputError
 from nearfar.version import __version__
@@ -78,13 +79,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(
             "nearfar", f"no command is named {name!r}; {hint}there are {', '.join(COMMANDS)}"
         )
-    if arguments is None and not {"-h", "--help"}.isdisjoint(words):
+    watch = InterruptWatch(
+        f"\nnearfar {name}: interrupted; what is finished is kept: start the same command again to continue\n"
+    )
+    if arguments is not None:
+        return _run(name, words[1:], watch)
+    watch.start()
+    if not {"-h", "--help"}.isdisjoint(words):
         with light_imports():
-            return _run(name, ["--help"])
-    return _run(name, words[1:])
+            return _run(name, ["--help"], watch)
+    try:
+        status = _run(name, words[1:], watch)
+    except Exception:  # an interrupted import may raise anything
+        if not watch.interrupted.wait(0.05):
+            raise
+        watch.announce()
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        sys.stderr.flush()
+        watch.end()
+    return status
 
 
-def _run(name: str, words: list[str]) -> int:
+def _run(name: str, words: list[str], watch: InterruptWatch) -> int:
     try:
         # Heavy imports (torch among them) wait until a command is known to need them.
         status: int | None = importlib.import_module(f"nearfar.cli.{name}").run(words)
@@ -95,11 +112,8 @@ def _run(name: str, words: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        sys.stderr.write(
-            f"\nnearfar {name}: interrupted; what is finished is kept: start the same command "
-            f"again to continue\n"
-        )
-        return 130
+        watch.announce()
+        return INTERRUPTED
     except InputError as error:
         return _refuse(f"nearfar {name}", str(error))
     except OSError as error:

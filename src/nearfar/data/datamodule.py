@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nearfar.data.augmentation import Augmentation, Colours, box_sides
+from nearfar.data.augmentation import Augmentation, Colours, box_sides, draw_scales
 from nearfar.data.dataset import EpochBatches, ShownImages
 from nearfar.data.image_dataset import LabelledImages, channels_of, take_images
 from nearfar.data.normalization import Normalisation
@@ -191,7 +191,11 @@ class ScaleData(L.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return self._batches(self._shown("validation"))
+        # The sizes of training: at scale 1 alone, a network of other sizes would seem best before it learnt.
+        # Exchanged sizes are, together, those that there are already.
+        bounds, count = self.spec.random_scale, len(self.indices["validation"])
+        factors = None if bounds is None else draw_scales(count, *bounds, self.seed, epoch=0)
+        return self._batches(self._shown("validation", factors=factors))
 
     def begin_at(self, epoch: int, batch: int) -> None:
         """Training leaves out the first batches of one epoch: they were shown before."""
@@ -229,13 +233,20 @@ class ScaleData(L.LightningDataModule):
             self.colours(),
         )
 
-    def _shown(self, split: str, augmentation: Augmentation = Augmentation()) -> ShownImages:
-        """Every image of a split at one of the training scales."""
+    def _shown(
+        self,
+        split: str,
+        augmentation: Augmentation = Augmentation(),
+        factors: Tensor | None = None,
+    ) -> ShownImages:
+        """Every image of a split at one of the training scales, times a factor of its own."""
         which, labels = self.indices[split], self.labels(split)
         if self._lesson is not None and split == "train":
             labels = self._lesson.shares[split]
         protocol, channels = self.spec.protocol, self.in_chans
-        return ShownImages(self._images, labels, which, protocol, self.seed, augmentation, channels)
+        return ShownImages(
+            self._images, labels, which, protocol, self.seed, augmentation, channels, factors
+        )
 
     def _batches(
         self, shown: ShownImages, seed: int | None = None

@@ -108,6 +108,7 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
         seed: which image is shown at which scale, and each epoch's augmentation.
         augmentation: what each epoch changes; by default nothing.
         channels: 1 or 3; default: those of the images.
+        factors: ``[N]``, what to multiply each image's scale with, in every epoch alike; default: 1.
     """
 
     def __init__(
@@ -119,12 +120,15 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
         seed: int,
         augmentation: Augmentation = Augmentation(),
         channels: int | None = None,
+        factors: Tensor | None = None,
     ) -> None:
         self.labels = labels
         self.protocol = protocol
         self.seed = seed
         self.augmentation = augmentation
         self.scales = protocol.draw(len(labels), seed)
+        if factors is not None:
+            self.scales = self.scales * factors
         self._images, self._which = images, which
         self._epoch, self._draws = -1, Draws(augmentation)
         self.channels = channels or channels_of(images)

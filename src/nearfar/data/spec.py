@@ -49,7 +49,8 @@ class DataSpec:
             2012, section 4.1: 2,048 views with canvas 224, content 256, ``side: shorter``).
         pad: in pixels of the canvas; default 4, of ``views`` 16; only with these two.
         random_scale: bounds of a factor, such as ``[0.5, 2]``: each epoch shows each training image at
-            its scale times a factor of its own, drawn log-uniformly.
+            its scale times a factor of its own, drawn log-uniformly. Validation images get such factors too,
+            drawn once, so that the best epoch is the best one at the sizes of training.
         exchange_sizes: bounds of the same factor, such as ``[0.35, 2]``: each epoch gives each training image
             the size of another one, drawn by lot, so that the sizes together stay what they are
             (:func:`nearfar.data.augmentation.draw_exchanges`). A thing's size is the longer side of the

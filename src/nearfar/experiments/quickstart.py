@@ -31,7 +31,8 @@ from nearfar.models import create_model
 from nearfar.progress import Progress, Step, silent
 from nearfar.provenance import machine, today
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, train
-from nearfar.training.fit import WEIGHTS, check_seed
+from nearfar.training.run_folder import WEIGHTS
+from nearfar.training.seeding import check_seed
 from nearfar.version import __version__, versions
 
 __all__ = ["NETS", "QuickstartResult", "quickstart", "quickstart_specs"]

@@ -24,7 +24,7 @@ from nearfar.experiments.tables.table import Measured, Run, Table
 from nearfar.progress import Progress, Step, quiet_lightning
 from nearfar.provenance import machine, today
 from nearfar.training import Recipe, train
-from nearfar.training.fit import WEIGHTS
+from nearfar.training.run_folder import WEIGHTS
 from nearfar.version import versions
 
 __all__ = ["Find", "all_finished", "finished", "run_all", "still_to_train"]

@@ -21,7 +21,7 @@ from nearfar.shipping.conversion_page import page
 from nearfar.shipping.conversion_result import ConvertResult
 from nearfar.shipping.origin import Origin, digest
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, save_checkpoint
-from nearfar.training.folder import WEIGHTS
+from nearfar.training.run_folder import WEIGHTS
 from nearfar.version import versions
 
 __all__ = ["claim", "is_free", "write_conversion"]

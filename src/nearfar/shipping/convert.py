@@ -26,7 +26,7 @@ from nearfar.shipping.conversion_folder import claim, is_free, write_conversion
 from nearfar.shipping.conversion_result import ConvertResult
 from nearfar.shipping.conversion_settings import CheckSpec, FinetuneSpec, InputOptions
 from nearfar.shipping.origin import Origin, origin_of
-from nearfar.training import Given, ModelSpec, Recipe, TrainerSpec, train_given
+from nearfar.training import ModelSpec, Recipe, TrainerSpec, train_recipe
 
 __all__ = ["SCALES", "convert"]
 
@@ -229,7 +229,7 @@ def _trained(
 ) -> nn.Module:
     """A network trained on, without its normalisation; every module in the mode that it had."""
     modes = {name: module.training for name, module in network.named_modules()}
-    model = train_given(recipe, out, progress, Given(network, lesson)).model
+    model = train_recipe(recipe, out, progress, network, lesson).model
     trained = model.network if isinstance(model, Normalised) else model
     for name, module in trained.named_modules():
         module.training = modes[name]

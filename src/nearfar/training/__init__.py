@@ -1,25 +1,22 @@
-"""Training through Lightning: one way for recipes, the quickstart and everything to come."""
+"""Training through Lightning: one way for recipes, the quickstart and conversions."""
 
-from nearfar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from nearfar.training.fit import train, train_given
-from nearfar.training.given import Given
+from nearfar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, with_options
 from nearfar.training.network import make_network
-from nearfar.training.options import with_options
+from nearfar.training.paper_sgd import PaperSGD
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
-from nearfar.training.velocity import Velocity
+from nearfar.training.train import train, train_recipe
 
 __all__ = [
     "Checkpoint",
     "FitSpec",
-    "Given",
     "ModelSpec",
+    "PaperSGD",
     "Recipe",
     "TrainerSpec",
-    "Velocity",
     "load_checkpoint",
     "make_network",
     "save_checkpoint",
     "train",
-    "train_given",
+    "train_recipe",
     "with_options",
 ]

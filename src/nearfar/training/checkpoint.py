@@ -1,8 +1,10 @@
-"""Weights and their story in one safetensors file: what net, what data, how trained."""
+"""Checkpoints: weights in a safetensors file, with the network, data and recipe in its metadata."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,20 @@ from nearfar.training.specs import Recipe
 __all__ = [
     "TRAINED_OPTIONS",
     "Checkpoint",
+    "data_change",
     "load_checkpoint",
     "read_record",
     "save_checkpoint",
-    "unfilled",
+    "save_weights",
+    "unique_state",
+    "with_options",
 ]
 
 #: In a record: the options of training, where the network was built with others afterwards.
 TRAINED_OPTIONS = "trained_options"
 _KEY = "nearfar"
 _FORMAT = 1
+_VALIDATION = ("validation_accuracy", "validation_loss")
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,8 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        model: the network, in eval mode, on the CPU; it takes images of values from 0 to 1 and does
-            what normalisation it was trained with itself.
+        model: the network, in eval mode, on the CPU; it takes images of values from 0 to 1 and
+            normalises them itself as in training.
         recipe: what it was trained with; where the record has ``trained_options``, with those in place
             of the model's (:func:`~nearfar.training.with_options`).
         record: everything the file says of itself: recipe, classes, best epoch, versions, and
@@ -59,27 +65,30 @@ class Checkpoint:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the net's answers stand for, in order."""
+        """The classes, in the order of the logits."""
         return tuple(self.record["class_names"])
 
 
 def save_checkpoint(path: Path, model: nn.Module, record: dict[str, Any]) -> None:
     """Writes a network whole or not at all.
 
-    Tensors that the network shares between places are stored once, under their first name.
-
     Args:
         path: file to write.
-        model: the network, without its normalisation: that stands in the record.
+        model: the network, without its normalisation, which belongs in the record.
         record: the recipe's ``as_dict()`` under ``recipe``, ``in_chans``, ``class_names`` and more.
     """
-    kept = {name: tensor.detach().contiguous() for name, tensor in _unique(model).items()}
+    save_weights(path, unique_state(model), record)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], record: dict[str, Any]) -> None:
+    """:func:`save_checkpoint` for the network's :func:`unique_state` in place of the network."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
     text = json.dumps({"format": _FORMAT, **record}, sort_keys=True)
-    write_atomically(path, save(kept, metadata={_KEY: text}))
+    write_atomically(path, save(tensors, metadata={_KEY: text}))
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
-    """What a checkpoint says of itself, without building the network.
+    """The record in a checkpoint, without building the network.
 
     Raises:
         InputError: no such file, or not a nearfar checkpoint.
@@ -132,30 +141,112 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Check
             f"{path} was converted from a module that only Python builds ({recipe.model.name}); read it with "
             f"nearfar.load_checkpoint(path, network), where network is converted alike"
         )
-    model = network or unfilled(recipe, record)
+    model = network or _build(recipe, record)
     with safe_open(str(path), framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    places = _unique(model)
-    wrong = sorted(
+    state = unique_state(model)
+    misfits = sorted(
         name
-        for name in stored.keys() | places.keys()
-        if name not in stored or name not in places or stored[name].shape != places[name].shape
+        for name in stored.keys() | state.keys()
+        if name not in stored or name not in state or stored[name].shape != state[name].shape
     )
-    if wrong:
+    if misfits:
         raise InputError(
-            f"{path} does not fit the model {recipe.model.name!r}: {', '.join(wrong[:5])}"
-            f"{' …' if len(wrong) > 5 else ''} missing, unknown or of another shape"
+            f"{path} does not fit the model {recipe.model.name!r}: {', '.join(misfits[:5])}"
+            f"{' …' if len(misfits) > 5 else ''} missing, unknown or of another shape"
         )
     with torch.no_grad():
         for name, tensor in stored.items():
-            places[name].copy_(tensor)
-    if record.get("normalisation") is not None:  # older records lack the key
+            state[name].copy_(tensor)
+    if record.get("normalisation") is not None:
         model = Normalised(model, Normalisation(**record["normalisation"]))
     return Checkpoint(path, model.eval(), recipe, record)
 
 
-def unfilled(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
-    """The recipe's network for a record's classes and channels, before it has the trained weights."""
+def with_options(path: Path | str, options: Mapping[str, Any], out: Path | str) -> Checkpoint:
+    """The same weights in a network that is built with other options, as a checkpoint of its own.
+
+    Scales that a network shares its weights over can be other ones after training: more of them cost
+    time and no parameter.
+
+    Args:
+        path: the checkpoint.
+        options: of the model, beside or in place of those it has, such as
+            ``{"scales": [0.7, 1.0, 1.4, 2.0, 2.8]}``.
+        out: file to write; none that exists.
+
+    Returns:
+        The new checkpoint. Its recipe names the new options; its record keeps those of training under
+        ``trained_options``, and no validation figures, which were the old network's.
+
+    Raises:
+        InputError: not a nearfar checkpoint that a name builds, an option that the model does not know
+            or refuses, options with which the weights do not fit, or a file in the way.
+
+    Limits:
+        Weights fit where names and shapes do. Those that belong to a scale by its position
+        (``vote: learned``) are right for the scales of training alone. The scales of a converted
+        network are its conversion's: convert its original again with other ones.
+    """
+    path, out = Path(path), Path(out)
+    if not isinstance(options, Mapping):
+        raise InputError(
+            f"options must be given by name, such as {{'scales': [0.5, 1.0]}}, got {options!r}"
+        )
+    if out.exists():
+        raise InputError(f"{out} exists; name a file that does not, nothing is written over")
+    record = read_record(path)
+    if not record.get("rebuilt", True):
+        load_checkpoint(path)  # raises: only Python builds this network
+    recipe = Recipe.from_dict(record["recipe"])
+    old_options = recipe.model.options
+    model = dataclasses.replace(recipe.model, options={**old_options, **dict(options)})
+    recipe = dataclasses.replace(recipe, model=model)
+    try:
+        network = _build(recipe, record)
+        load_checkpoint(path, network)
+    except InputError as cause:
+        hint = (
+            "; a converted network's scales are its conversion's: convert its original again with other ones"
+            if recipe.model.convert is not None
+            else ""
+        )
+        raise InputError(f"{path} with options {dict(options)}: {cause}{hint}") from cause
+    new_record = {key: value for key, value in record.items() if key not in _VALIDATION}
+    new_record["recipe"] = recipe.as_dict()
+    new_record.setdefault(TRAINED_OPTIONS, old_options)
+    save_checkpoint(out, network, new_record)
+    return load_checkpoint(out)
+
+
+def data_change(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
+    """How the images differ from those of training, in words; empty where they do not.
+
+    Args:
+        old: the fingerprint (:meth:`nearfar.data.ScaleData.fingerprint`) in the record; a record without
+            one is compared with nothing.
+        new: that of the data as they are.
+    """
+    if old is None or old == new:
+        return ""
+    if old["images"] != new["images"]:
+        return f"{old['images']} images then, {new['images']} now"
+    return f"{new['images']} images then and now, with other labels, in another order or parted otherwise"
+
+
+def unique_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict, with each tensor that several modules share once, under its first name."""
+    ids: set[int] = set()
+    unique: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in ids:
+            ids.add(id(tensor))
+            unique[name] = tensor
+    return unique
+
+
+def _build(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
+    """The recipe's network for a record's classes and channels, without the trained weights."""
     return make_network(
         recipe.model,
         len(record["class_names"]),
@@ -163,14 +254,3 @@ def unfilled(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
         side=max(recipe.data.protocol.canvas_size),
         weights=False,
     )
-
-
-def _unique(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with each shared tensor once."""
-    seen: set[int] = set()
-    unique: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            unique[name] = tensor
-    return unique

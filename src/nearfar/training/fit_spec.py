@@ -26,7 +26,7 @@ class FitSpec:
         weight_decay: decay of all weights but biases and norms.
         optimizer: any name that ``timm.optim`` knows. There ``momentum`` is SGD with momentum, and
             ``sgd`` is SGD with Nesterov's. Or ``velocity``: SGD with momentum as the papers write it,
-            which differs from ``momentum`` where the rate changes (:class:`~nearfar.training.Velocity`).
+            which differs from ``momentum`` where the rate changes (:class:`~nearfar.training.PaperSGD`).
         schedule: the rate over time. ``onecycle``: rise over the first 30 % of the steps, then fall to
             zero. ``constant``. ``steps``: times ``factor`` after each of ``milestones``. ``plateau``:
             times ``factor`` when the validation error has stopped falling. ``cosine``: from ``lr``

@@ -39,15 +39,15 @@ def make_network(
             the network does not bear.
     """
     options = dict(spec.options)
-    wanted = spec.weights if weights else None
-    if wanted == "pretrained":
+    source = spec.weights if weights else None
+    if source == "pretrained":
         options["pretrained"] = True
-    elif wanted is not None and (num_classes is None or in_chans is None):
-        classes, channels = _sizes_in(spec, Path(wanted))
+    elif source is not None and (num_classes is None or in_chans is None):
+        classes, channels = _sizes_in(spec, Path(source))
         num_classes, in_chans = num_classes or classes, in_chans or channels
     network = create_model(spec.name, num_classes=num_classes, in_chans=in_chans, **options)
-    if wanted not in (None, "pretrained"):
-        load_weights(network, Path(str(wanted)))
+    if source not in (None, "pretrained"):
+        load_weights(network, Path(str(source)))
     if spec.convert is None:
         return network
     return convert_network(network, spec.convert, side, trial=weights)[0]
@@ -61,11 +61,13 @@ def _sizes_in(spec: ModelSpec, file: Path) -> tuple[int | None, int | None]:
         except (NotImplementedError, RuntimeError):  # some networks compute while they are built
             return None, None
     cfg = getattr(network, "pretrained_cfg", None) or {}
-    named = cfg if isinstance(cfg, dict) else cfg.to_dict()
+    layers = cfg if isinstance(cfg, dict) else cfg.to_dict()
     state = read_weights(network, file)
-    ends = [_weight(state, named.get(key)) for key in ("classifier", "first_conv")]
-    classes = None if ends[0] is None else int(ends[0].shape[0])
-    channels = None if ends[1] is None or ends[1].dim() != 4 else int(ends[1].shape[1])
+    classifier, first_conv = (
+        _weight(state, layers.get(key)) for key in ("classifier", "first_conv")
+    )
+    classes = None if classifier is None else int(classifier.shape[0])
+    channels = None if first_conv is None or first_conv.dim() != 4 else int(first_conv.shape[1])
     return classes, channels
 
 

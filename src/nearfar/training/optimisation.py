@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import (
 
 from nearfar.errors import InputError
 from nearfar.training.fit_spec import FitSpec
-from nearfar.training.velocity import Velocity
+from nearfar.training.paper_sgd import PaperSGD
 
 __all__ = ["check_optimizer", "make_optimizer", "make_schedules"]
 
@@ -53,28 +53,28 @@ def check_optimizer(fit: FitSpec) -> None:
 
 
 def make_optimizer(model: nn.Module, fit: FitSpec) -> Optimizer:
-    """timm's optimiser of that name, or :class:`Velocity`.
+    """timm's optimiser of that name, or :class:`PaperSGD`.
 
     Raises:
         InputError: the optimiser refuses the settings.
     """
-    own: dict[str, Any] = {} if fit.momentum is None else {"momentum": fit.momentum}
+    momentum: dict[str, Any] = {} if fit.momentum is None else {"momentum": fit.momentum}
     if fit.optimizer == "velocity":
-        some = param_groups_weight_decay(model, fit.weight_decay)
-        weights = model.parameters() if fit.decay_all else some
-        return Velocity(weights, lr=fit.lr, weight_decay=fit.weight_decay, **own)
+        groups = param_groups_weight_decay(model, fit.weight_decay)
+        parameters = model.parameters() if fit.decay_all else groups
+        return PaperSGD(parameters, lr=fit.lr, weight_decay=fit.weight_decay, **momentum)
     try:
-        made: Optimizer = create_optimizer_v2(
+        optimizer: Optimizer = create_optimizer_v2(
             model,
             opt=fit.optimizer,
             lr=fit.lr,
             weight_decay=fit.weight_decay,
             filter_bias_and_bn=not fit.decay_all,
-            **own,
+            **momentum,
         )
     except (TypeError, ValueError) as cause:
         raise InputError(f"the optimizer {fit.optimizer!r} cannot be made: {cause}") from cause
-    return made
+    return optimizer
 
 
 def make_schedules(optimizer: Optimizer, fit: FitSpec, steps: int) -> list[dict[str, Any]]:

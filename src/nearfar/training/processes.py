@@ -2,113 +2,56 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
+import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
 from nearfar.errors import InputError
-from nearfar.training.specs import Recipe, TrainerSpec
+from nearfar.progress import Progress, quiet_lightning
+from nearfar.training.specs import TrainerSpec
 
-__all__ = ["Place", "find_place", "join", "others", "strategy_of"]
+__all__ = ["ProcessInfo", "find_process", "launch", "strategy_of"]
 
+#: What the names of launched processes begin with.
+_NAME = "training process"
 _DDP = {"auto": False, "ddp": False, "ddp_find_unused_parameters_true": True}
 
 
-@dataclass
-class Place:
+@dataclass(frozen=True)
+class ProcessInfo:
     """Which of a run's processes this one is.
 
     Attributes:
         rank: from 0, the one that writes and reports.
-        world: how many there are.
+        world_size: how many there are.
         environment: where Lightning learns of the others; ``None`` lets it find out.
-        ours: whether nearfar starts the others, or was started so.
-        waiting: those that this process started.
+        launched: whether the others run already; if not, :func:`launch` starts all of them.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     environment: ClusterEnvironment | None = None
-    ours: bool = False
-    waiting: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def meet(self) -> None:
-        """Waits until all processes that were started here are ready to train.
-
-        Raises:
-            InputError: one of them cannot take part.
-        """
-        for process in self.waiting:
-            assert process.stdout is not None
-            said = process.stdout.readline().strip()
-            if said != "ready":
-                raise InputError(
-                    f"a training process beside this one stopped: {said or 'see its messages above'}. It "
-                    f"knows only the models and optimizers of nearfar and timm; start a script that "
-                    f"registers others with torchrun"
-                )
-        if self.rank and self.ours:
-            print("ready", file=sys.__stdout__, flush=True)
+    launched: bool = True
 
 
-class _Known(ClusterEnvironment):
-    """Processes of one machine that nearfar starts itself."""
-
-    def __init__(self, rank: int, world: int, port: int) -> None:
-        super().__init__()
-        self.rank, self.world, self.port = rank, world, port
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    @property
-    def main_address(self) -> str:
-        return "127.0.0.1"
-
-    @property
-    def main_port(self) -> int:
-        return self.port
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self.world
-
-    def set_world_size(self, size: int) -> None:
-        assert size == self.world
-
-    def global_rank(self) -> int:
-        return self.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        assert rank == self.rank
-
-    def local_rank(self) -> int:
-        return self.rank
-
-    def node_rank(self) -> int:
-        return 0
-
-
-def find_place(spec: TrainerSpec, devices: int) -> Place:
-    """Where this process stands, before anything was started.
+def find_process(spec: TrainerSpec, devices: int) -> ProcessInfo:
+    """Finds out which process this is, from the environment.
 
     Args:
         spec: the trainer's settings.
@@ -117,7 +60,7 @@ def find_place(spec: TrainerSpec, devices: int) -> Place:
     Raises:
         InputError: settings that cannot work, or other processes than the settings say.
     """
-    world = devices * spec.num_nodes
+    world_size = devices * spec.num_nodes
     # Not so on a machine without GPUs, whatever Lightning makes of ``auto``.
     if spec.strategy == "fsdp" and (spec.accelerator == "cpu" or not torch.cuda.is_available()):
         raise InputError(
@@ -126,96 +69,152 @@ def find_place(spec: TrainerSpec, devices: int) -> Place:
         )
     if TorchElasticEnvironment.detect():
         started = int(os.environ["WORLD_SIZE"])
-        if started != world:
+        if started != world_size:
             raise InputError(
                 f"torchrun started {started} processes, but devices × num_nodes = {devices} × "
                 f"{spec.num_nodes}; give trainer.devices its --nproc-per-node and trainer.num_nodes "
                 f"its --nnodes"
             )
-        return Place(int(os.environ["RANK"]), world)
-    if world == 1:
-        return Place()
+        return ProcessInfo(int(os.environ["RANK"]), world_size)
+    if world_size == 1:
+        return ProcessInfo()
     if spec.strategy not in _DDP and spec.strategy != "fsdp":
         raise InputError(
             f"strategy must be one of {', '.join(map(repr, [*_DDP, 'fsdp']))} with several processes, "
             f"got {spec.strategy!r}"
         )
     if "SLURM_NTASKS" in os.environ and SLURMEnvironment.detect():
-        # Slurm may start a run again; what it goes on from is ours, not Lightning's.
-        return Place(int(os.environ["SLURM_PROCID"]), world, SLURMEnvironment(auto_requeue=False))
+        # Slurm may start a run again, which then resumes from our state, not from Lightning's.
+        environment = SLURMEnvironment(auto_requeue=False)
+        return ProcessInfo(int(os.environ["SLURM_PROCID"]), world_size, environment)
     if spec.num_nodes > 1:
         raise InputError(
             f"num_nodes={spec.num_nodes} needs a process on every machine: start the same command on each "
             f"with torchrun, or on all with srun (docs/training.md)"
         )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return join(0, world, free.getsockname()[1])
+    if multiprocessing.current_process().name.startswith(_NAME):
+        raise InputError(
+            "each training process imports the script that starts it, and this script trains when it is "
+            "imported; call train() under `if __name__ == '__main__':`"
+        )
+    return ProcessInfo(0, world_size, launched=False)
 
 
-def join(rank: int, world: int, port: int) -> Place:
-    """The place of a process among those that nearfar starts on one machine."""
-    return Place(rank, world, _Known(rank, world, port), ours=True)
-
-
-def strategy_of(spec: TrainerSpec, place: Place) -> Any:
-    """As ``lightning.Trainer`` takes it."""
+def strategy_of(spec: TrainerSpec, process: ProcessInfo) -> Any:
+    """The ``strategy`` of ``lightning.Trainer``."""
     if spec.strategy not in _DDP:
         return spec.strategy
-    if place.world == 1:
+    if process.world_size == 1:
         return "auto"
-    unused = _DDP[spec.strategy]
-    # Buffers move alike in all processes; sending them about would only cost time.
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+    # Buffers are the same in all processes; sending them about would only cost time.
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=_DDP[spec.strategy])
+
+
+def launch(
+    target: Callable[..., object],
+    arguments: tuple[Any, ...],
+    world_size: int,
+    threads: int,
+    progress: Progress,
+) -> None:
+    """Runs a function in several new processes of this machine, and waits for them.
+
+    They end with this process, however it ends. Only this one is interrupted by Ctrl-C.
+
+    Args:
+        target: called as ``target(*arguments, process, progress)`` in each; importable by name.
+        arguments: what ``pickle`` takes.
+        world_size: how many processes.
+        threads: of torch, in each process.
+        progress: called here with what they report.
+
+    Raises:
+        InputError: as ``target`` raises it.
+        RuntimeError: a process ended otherwise before it was done.
+    """
+    context = multiprocessing.get_context("spawn")
+    messages = context.SimpleQueue()
+    settings = (world_size, _free_port(), threads, messages, target, arguments)
+    processes = [
+        context.Process(
+            target=_run_process, args=(rank, *settings), name=f"{_NAME} {rank}"
+        )
+        for rank in range(world_size)
+    ]
+
+    def forward_messages() -> None:
+        while not messages.empty():
+            message = messages.get()
+            if isinstance(message, InputError):
+                raise message
+            progress(message)
+
+    try:
+        with _interruptions_blocked():
+            for process in processes:
+                process.start()
+        while any(process.is_alive() for process in processes):
+            wait([process.sentinel for process in processes if process.is_alive()], timeout=0.1)
+            failed = [process for process in processes if process.exitcode]
+            forward_messages()  # a refused process says why before it ends
+            if failed:
+                raise RuntimeError(
+                    f"{failed[0].name} ended with status {failed[0].exitcode}; its messages stand above"
+                )
+        forward_messages()
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+
+
+def _run_process(
+    rank: int,
+    world_size: int,
+    port: int,
+    threads: int,
+    messages: Any,
+    target: Callable[..., object],
+    arguments: tuple[Any, ...],
+) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    quiet_lightning()
+    torch.set_num_threads(threads)
+    # From which LightningEnvironment knows that it has nothing to launch.
+    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    try:
+        target(*arguments, ProcessInfo(rank, world_size, LightningEnvironment()), messages.put)
+    except InputError as fault:
+        messages.put(InputError(str(fault)))
+        sys.exit(2)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager
-def others(place: Place, recipe: Recipe, out: Path) -> Iterator[None]:
-    """Starts the other processes if that is nearfar's to do, and ends them."""
-    if not place.ours or place.rank:
+def _interruptions_blocked() -> Iterator[None]:
+    """Delays Ctrl-C; processes that are started meanwhile never see it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    assert isinstance(place.environment, _Known)
-    threads = torch.get_num_threads()
-    each = max(1, threads // place.world) if recipe.trainer.accelerator == "cpu" else threads
-    before = {key: os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT")}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        for rank in range(1, place.world):
-            task = {
-                "recipe": recipe.as_dict(),
-                "out": str(out.absolute()),
-                "place": [rank, place.world, place.environment.port],
-                "threads": each,
-            }
-            place.waiting.append(_start(rank, task))
-        torch.set_num_threads(each)
         yield
     finally:
-        torch.set_num_threads(threads)
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
-        for process in place.waiting:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.close()  # which it takes as its end
-            process.wait()
-            process.stdout.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _start(rank: int, task: dict[str, Any]) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nearfar.training.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LOCAL_RANK": str(rank)},  # from which Lightning knows who may speak
-        start_new_session=True,  # an interruption at the keyboard is the first process's to handle
-    )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(task) + "\n")
-    process.stdin.flush()
-    return process
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

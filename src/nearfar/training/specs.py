@@ -1,10 +1,11 @@
-"""What a training run is made of, as plain data: what a recipe's YAML holds."""
+"""A training run as plain data: what a recipe's YAML holds."""
 
 from __future__ import annotations
 
 import dataclasses
 import numbers
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from nearfar.conversion import ConversionMethod, as_method
 from nearfar.data import DataSpec, Normalisation, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training.fit_spec import FitSpec
-from nearfar.training.trainer_spec import TrainerSpec
 
-__all__ = ["FitSpec", "ModelSpec", "Recipe", "TrainerSpec"]
+__all__ = ["FitSpec", "ModelSpec", "Recipe", "TrainerSpec", "check_tensorboard"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Options as YAML and JSON can hold them, so that every run can be written down."""
-        taken = {"num_classes", "in_chans"} & self.options.keys()
-        if taken:
+        reserved = {"num_classes", "in_chans"} & self.options.keys()
+        if reserved:
             raise InputError(
-                f"{' and '.join(sorted(taken))} of a model come from the data; leave them out of its options"
+                f"{' and '.join(sorted(reserved))} of a model come from the data; leave them out of "
+                f"its options"
             )
         object.__setattr__(self, "options", _plain(self.options))
         for name in ("mean", "std"):
@@ -65,8 +66,59 @@ class ModelSpec:
         return None if self.convert is None else as_method(self.convert)
 
     def normalisation(self) -> Normalisation | None:
-        """What ``mean`` and ``std`` say; ``None`` where they say nothing."""
+        """Of ``mean`` and ``std``; ``None`` where they are left out."""
         return Normalisation(self.mean, self.std) if self.mean or self.std else None
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """On what to train, and what is written meanwhile.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, …
+        devices: how many devices of each machine, or ``auto``; one process each.
+        num_nodes: how many machines.
+        strategy: how several processes work together: ``ddp`` (``auto`` takes it too),
+            ``ddp_find_unused_parameters_true`` for networks that do not always use all weights, or
+            ``fsdp``, which shares the weights out and needs GPUs (not measured on a GPU).
+        precision: ``32-true``, ``bf16-mixed``, … as ``lightning.Trainer`` has it.
+        compile: run the network through ``torch.compile``.
+        save_every: also save after every so many updates within an epoch, so that an interrupted
+            run loses no more than that. Default: at the end of each epoch only.
+        tensorboard: log for TensorBoard too, into ``tensorboard/`` (needs ``nearfar[logs]``).
+
+    Raises:
+        InputError: ``save_every`` below 1.
+    """
+
+    accelerator: str = "cpu"
+    devices: int | str = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    compile: bool = False
+    save_every: int | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        every = self.save_every
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise InputError(
+                f"save_every must be at least 1 update, got {every}; leave it out to save at the end "
+                f"of each epoch only"
+            )
+
+
+def check_tensorboard(spec: TrainerSpec) -> None:
+    """Refuses to log for TensorBoard where it is missing; a net that was trained with it loads anywhere.
+
+    Raises:
+        InputError: TensorBoard is asked for and not installed.
+    """
+    if spec.tensorboard and find_spec("tensorboard") is None:
+        raise InputError(
+            "tensorboard=True needs TensorBoard, which is not installed: pip install 'nearfar[logs]'"
+        )
 
 
 @dataclass(frozen=True)
@@ -102,24 +154,23 @@ class Recipe:
         return yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True)
 
     @classmethod
-    def from_dict(cls, given: dict[str, Any]) -> Recipe:
+    def from_dict(cls, record: dict[str, Any]) -> Recipe:
         """The inverse of :meth:`as_dict`.
 
         Raises:
             InputError: a part is missing or has another form.
         """
         try:
-            # Fields that came later have defaults under which an older run stays what it was.
-            # But split has come to depend on the files; before it was recorded, it was by seed.
-            data = {"split": "seed", **given["data"]}
+            # Nothing stands for a split that is left out: which images were trained on depends on it.
+            data = {**record["data"], "split": record["data"]["split"]}
             data["protocol"] = ScaleProtocol(**data["protocol"])
             data["root"] = Path(data["root"]) if data["root"] else None
             return cls(
-                ModelSpec(**given["model"]),
+                ModelSpec(**record["model"]),
                 DataSpec(**data),
-                FitSpec(**given["fit"]),
-                int(given["seed"]),
-                TrainerSpec(**given["trainer"]),
+                FitSpec(**record["fit"]),
+                int(record["seed"]),
+                TrainerSpec(**record["trainer"]),
             )
         except (KeyError, TypeError) as cause:
             raise InputError(f"not a record of a nearfar training run: {cause}") from cause

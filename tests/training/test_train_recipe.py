@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from nearfar.data import DataSpec, Lesson, ScaleData
 from nearfar.errors import InputError
 from nearfar.models import create_model
-from nearfar.training import FitSpec, Given, ModelSpec, Recipe, TrainerSpec, train, train_given
+from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, train, train_recipe
 
 DATA = DataSpec(train=60, validation=30, test=30).explicit()
 
@@ -31,19 +31,19 @@ def test_a_network_given_is_trained_as_one_that_is_named(tmp_path):
     torch.manual_seed(0)
     net = create_model("cnn_small", num_classes=10, in_chans=1)
     first = {k: v.clone() for k, v in net.state_dict().items()}
-    here = train_given(recipe(), tmp_path / "given", given=Given(net))
+    trained = train_recipe(recipe(), tmp_path / "given", network=net)
     # The run draws its first weights with the same seed, so it is the same run.
-    named = train_given(recipe(), tmp_path / "named")
+    named = train_recipe(recipe(), tmp_path / "named")
     for name, tensor in named.model.state_dict().items():
-        torch.testing.assert_close(here.model.state_dict()[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(trained.model.state_dict()[name], tensor, rtol=0, atol=0)
         torch.testing.assert_close(net.state_dict()[name], first[name], rtol=0, atol=0)
 
 
 def test_a_teacher_without_doubt_teaches_labels(tmp_path):
     images = ScaleData(DATA)
     lesson = Lesson(shares(images, 1.0), images.class_names)
-    taught = train_given(recipe(), tmp_path / "taught", given=Given(lesson=lesson))
-    plain = train_given(recipe(), tmp_path / "plain")
+    taught = train_recipe(recipe(), tmp_path / "taught", soft_labels=lesson)
+    plain = train_recipe(recipe(), tmp_path / "plain")
     for name, tensor in plain.model.state_dict().items():
         torch.testing.assert_close(taught.model.state_dict()[name], tensor)
 
@@ -53,15 +53,15 @@ def test_what_is_learnt_is_the_cross_entropy_to_the_answers(tmp_path):
     lesson = Lesson(shares(images, 0.6), images.class_names)
     torch.manual_seed(0)
     net = create_model("cnn_small", num_classes=10, in_chans=1)
-    train_given(recipe(lr=1e-9), tmp_path / "run", given=Given(net, lesson))
+    train_recipe(recipe(lr=1e-9), tmp_path / "run", network=net, soft_labels=lesson)
     row = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     columns = row[0].split(",")
     values = [dict(zip(columns, line.split(","), strict=True)) for line in row[1:]]
-    said = next(float(v["train/loss"]) for v in values if v["train/loss"])
+    loss = next(float(v["train/loss"]) for v in values if v["train/loss"])
     with torch.no_grad():
         logits = net.train()(images.images("train", 1.0))
     expected = -(lesson.shares["train"] * logits.log_softmax(1)).sum(1).mean()
-    assert said == pytest.approx(float(expected), rel=1e-4)
+    assert loss == pytest.approx(float(expected), rel=1e-4)
     assert any(v["train/accuracy"] for v in values)
 
 
@@ -91,10 +91,10 @@ def test_settings_that_do_not_go_with_it_are_refused(tmp_path):
     images = ScaleData(DATA)
     lesson = Lesson(shares(images, 0.5), images.class_names)
     with pytest.raises(InputError, match="mixup and cutmix need labels"):
-        train_given(recipe(mixup=0.2), tmp_path / "run", given=Given(lesson=lesson))
+        train_recipe(recipe(mixup=0.2), tmp_path / "run", soft_labels=lesson)
     several = Recipe(ModelSpec("cnn_small"), DATA, FitSpec(), 0, TrainerSpec(devices=2))
     with pytest.raises(InputError, match="trains in one process, got devices=2"):
-        train_given(several, tmp_path / "run", given=Given(lesson=lesson))
+        train_recipe(several, tmp_path / "run", soft_labels=lesson)
 
 
 def test_a_recipe_may_begin_with_somebodys_weights_and_convert(tmp_path):
@@ -111,14 +111,14 @@ def test_a_recipe_may_begin_with_somebodys_weights_and_convert(tmp_path):
         std=(0.25,),
         convert=SILayers(scales=(1.0,)),
     )
-    made = train(spec, DATA, FitSpec(epochs=1, lr=1e-9, keep="last"), out=tmp_path / "run")
+    trained = train(spec, DATA, FitSpec(epochs=1, lr=1e-9, keep="last"), out=tmp_path / "run")
     images = ScaleData(DATA).images("test", 1.0)
     expected = net.eval()((images - 0.5) / 0.25)
-    torch.testing.assert_close(made.model(images), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(trained.model(images), expected, rtol=1e-3, atol=1e-3)
     (tmp_path / "theirs.pth").unlink()  # a checkpoint stands on its own
-    again = load_checkpoint(made.path)
-    torch.testing.assert_close(again.model(images), made.model(images))
-    assert again.recipe == made.recipe
+    again = load_checkpoint(trained.path)
+    torch.testing.assert_close(again.model(images), trained.model(images))
+    assert again.recipe == trained.recipe
 
 
 def test_images_are_not_normalised_twice():

@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 
 from nearfar.errors import InputError
 
-__all__ = ["Velocity"]
+__all__ = ["PaperSGD"]
 
 
-class Velocity(Optimizer):
+class PaperSGD(Optimizer):
     """``v ← μ v − λ ε w − ε ∇``, then ``w ← w + v``.
 
     Each step keeps the rate ``ε`` it was made with. In ``torch.optim.SGD`` the rate stands outside, ``b ← μ b
@@ -44,7 +44,7 @@ class Velocity(Optimizer):
     ) -> None:
         if not (lr >= 0 and weight_decay >= 0 and 0 <= momentum < 1):
             raise InputError(
-                f"velocity needs lr and weight_decay of at least 0 and a momentum from 0 to below 1, "
+                f"PaperSGD needs lr and weight_decay of at least 0 and a momentum from 0 to below 1, "
                 f"got lr={lr}, weight_decay={weight_decay}, momentum={momentum}"
             )
         settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}

@@ -11,7 +11,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from nearfar.errors import InputError
-from nearfar.training.joint_norm import JointBatchNorm, join_batch_norms
+from nearfar.training.sync_batchnorm import SyncedBatchNorm, sync_batch_norms
 
 SCRIPT = """
 import sys
@@ -19,29 +19,29 @@ import torch
 from torch import distributed
 from timm.layers import BatchNormAct2d
 from torch import nn
-from nearfar.training.joint_norm import join_batch_norms
+from nearfar.training.sync_batchnorm import sync_batch_norms
 
 folder, rank = sys.argv[1], int(sys.argv[2])
 store = distributed.FileStore(folder + "/store", 3)
 distributed.init_process_group("gloo", store=store, rank=rank, world_size=3)
-found = {}
+results = {}
 for name, case in torch.load(folder + "/cases.pt", weights_only=True).items():
     norm = {"1d": nn.BatchNorm1d, "2d": nn.BatchNorm2d, "act": BatchNormAct2d}[case["kind"]]
     net = nn.Sequential(norm(3, **case["options"])).to(case["x"].dtype)
     net.load_state_dict(case["state"])
-    join_batch_norms(net)
-    answers, grads = [], []
+    sync_batch_norms(net)
+    outputs, grads = [], []
     for _ in range(2):  # running figures move twice
         x = torch.tensor_split(case["x"], [1, 4])[rank].clone().requires_grad_()
         y = net(x)
         (y.sin() * torch.tensor_split(case["towards"], [1, 4])[rank]).sum().backward()
-        answers.append(y.detach())
+        outputs.append(y.detach())
         grads.append(x.grad)
-    found[name] = {"y": answers, "x": grads, "state": net.state_dict(),
-                   "weights": [p.grad for p in net.parameters()]}
+    results[name] = {"y": outputs, "x": grads, "state": net.state_dict(),
+                     "weights": [p.grad for p in net.parameters()]}
     net.eval()
-    found[name]["eval"] = net(case["x"]).detach()
-torch.save(found, f"{folder}/found{rank}.pt")
+    results[name]["eval"] = net(case["x"]).detach()
+torch.save(results, f"{folder}/results{rank}.pt")
 distributed.destroy_process_group()
 """
 
@@ -69,45 +69,47 @@ def cases():
 
 
 def test_three_processes_norm_as_one(tmp_path):
-    given = dict(cases())
-    torch.save(given, tmp_path / "cases.pt")
+    all_cases = dict(cases())
+    torch.save(all_cases, tmp_path / "cases.pt")
     processes = [
         subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path), str(rank)])
         for rank in range(3)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    found = [torch.load(tmp_path / f"found{rank}.pt", weights_only=True) for rank in range(3)]
-    for name, case in given.items():
+    outputs = [torch.load(tmp_path / f"results{rank}.pt", weights_only=True) for rank in range(3)]
+    for name, case in all_cases.items():
         near = {"rtol": 1e-10, "atol": 1e-11} if case["x"].dtype == torch.float64 else {}
         near = near or {"rtol": 1e-3, "atol": 2e-3}  # 3000 leaves four digits of a unit
         net = nn.Sequential(KINDS[case["kind"]](3, **case["options"])).to(case["x"].dtype)
         net.load_state_dict(case["state"])
-        mine = [one[name] for one in found]
+        of_ranks = [one[name] for one in outputs]
         for step in range(2):
             x = case["x"].clone().requires_grad_()
             y = net(x)
             (y.sin() * case["towards"]).sum().backward()
             torch.testing.assert_close(
-                torch.cat([one["y"][step] for one in mine]), y.detach(), **near
+                torch.cat([one["y"][step] for one in of_ranks]), y.detach(), **near
             )
-            torch.testing.assert_close(torch.cat([one["x"][step] for one in mine]), x.grad, **near)
+            torch.testing.assert_close(
+                torch.cat([one["x"][step] for one in of_ranks]), x.grad, **near
+            )
         for k, parameter in enumerate(net.parameters()):
-            shares = sum(one["weights"][k] for one in mine)
+            shares = sum(one["weights"][k] for one in of_ranks)
             torch.testing.assert_close(shares, parameter.grad, **near)
         net.eval()
-        for one in mine:
+        for one in of_ranks:
             assert one["state"].keys() == net.state_dict().keys()
             for key, tensor in net.state_dict().items():
                 torch.testing.assert_close(one["state"][key], tensor, **near)
-            assert all(torch.equal(one["state"][k], mine[0]["state"][k]) for k in one["state"])
+            assert all(torch.equal(one["state"][k], of_ranks[0]["state"][k]) for k in one["state"])
             torch.testing.assert_close(one["eval"], net(case["x"]).detach(), **near)
 
 
 def test_a_norm_used_twice_stays_one_and_keeps_its_weights():
     norm = nn.BatchNorm2d(3)
     net = nn.Sequential(norm, nn.Sequential(nn.ReLU(), norm), nn.GroupNorm(1, 3))
-    join_batch_norms(net)
-    assert isinstance(net[0], JointBatchNorm)
+    sync_batch_norms(net)
+    assert isinstance(net[0], SyncedBatchNorm)
     assert net[0] is net[1][1]
     assert net[0].weight is norm.weight
     assert net[0].running_mean is norm.running_mean
@@ -118,5 +120,5 @@ def test_norms_of_other_kinds_are_refused():
     class Own(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(InputError, match="a batch norm of the kind Own cannot be joined"):
-        join_batch_norms(nn.Sequential(Own(3)))
+    with pytest.raises(InputError, match="a batch norm of the kind Own cannot be synchronised"):
+        sync_batch_norms(nn.Sequential(Own(3)))

@@ -1,0 +1,387 @@
+"""``nearfar train``: one network under one recipe."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, distributed, nn
+
+from nearfar.data import DataSpec, Lesson, Normalised, ScaleData
+from nearfar.data.unreadable import SKIPPED, listing_skipped
+from nearfar.errors import InputError
+from nearfar.models.initialisation import draw_weights
+from nearfar.progress import Progress, silent
+from nearfar.training.checkpoint import (
+    TRAINED_OPTIONS,
+    Checkpoint,
+    data_change,
+    load_checkpoint,
+    read_record,
+    save_weights,
+)
+from nearfar.training.checkpoint_callback import ExactCheckpoint
+from nearfar.training.lightning_module import ClassifierModule
+from nearfar.training.lightning_trainer import count_devices, run_trainer
+from nearfar.training.network import make_network
+from nearfar.training.processes import ProcessInfo, find_process, launch
+from nearfar.training.run_folder import WEIGHTS, MetricsFile, claimed, read_best, read_last
+from nearfar.training.seeding import check_seed, reproducible
+from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec, check_tensorboard
+from nearfar.training.sync_batchnorm import sync_batch_norms
+from nearfar.version import versions
+
+__all__ = ["train", "train_recipe"]
+
+
+def train(
+    model: ModelSpec = ModelSpec(),
+    data: DataSpec = DataSpec(),
+    fit: FitSpec = FitSpec(),
+    trainer: TrainerSpec = TrainerSpec(),
+    seed: int = 0,
+    out: Path | str = Path("runs/train"),
+    progress: Progress = silent,
+) -> Checkpoint:
+    """Trains one network and keeps the weights of its best epoch.
+
+    The best epoch is the one with the smallest loss on the validation images (``fit.keep`` names
+    others); no test image is looked at. The folder ``out`` gets ``weights.safetensors`` (weights and
+    record), ``config.yaml`` (what reproduces the run), ``metrics.csv`` (two rows an epoch, training and
+    validation) and ``checkpoints/`` (the best epoch, and what an interrupted run resumes from). The
+    same settings on the same machine with the same number of threads give the same weights, bit for bit,
+    whether or not the run was interrupted.
+
+    A folder that already holds a finished run of the same settings is left as it is and its
+    network returned. An unfinished run of the same settings is resumed. A folder that holds anything
+    else is refused.
+
+    Args:
+        model: which network.
+        data: which images, at which scales.
+        fit: how long and how to train.
+        trainer: on what to train.
+        seed: of initial weights and the order of images.
+        out: folder to write.
+        progress: called after each epoch.
+
+    Returns:
+        The trained network with its record.
+
+    Raises:
+        InputError: settings that do not fit, data that are missing or changed since an interrupted run
+            began, or an ``out`` that holds something else, a finished run of other versions, or a run
+            under way in another process.
+    """
+    return train_recipe(Recipe(model, data.explicit(), fit, seed, trainer), out, progress)
+
+
+def train_recipe(
+    recipe: Recipe,
+    out: Path | str,
+    progress: Progress = silent,
+    network: nn.Module | None = None,
+    soft_labels: Lesson | None = None,
+) -> Checkpoint:
+    """:func:`train`, with what a recipe cannot name: a network that exists already, a teacher's soft labels.
+
+    Args:
+        recipe: all settings, explicit.
+        out, progress: as in :func:`train`.
+        network: a copy of it is trained, in place of the network that the recipe's model names.
+        soft_labels: to train towards, in place of the images' labels.
+
+    Raises:
+        InputError: as :func:`train` does; several processes, or mixed images, with what a recipe cannot name.
+    """
+    out = Path(out)
+    check_seed(recipe.seed)
+    _check_additions(recipe, network, soft_labels)
+    if (out / WEIGHTS).exists():
+        finished = _finished_run(recipe, out, network)
+        if finished is not None:
+            return finished
+    spec = recipe.trainer
+    check_tensorboard(spec)
+    process = find_process(spec, count_devices(spec))
+    if spec.strategy == "fsdp" and recipe.fit.ema is not None:
+        raise InputError(
+            f"ema={recipe.fit.ema} cannot follow weights that strategy='fsdp' shares out; leave ema out, or "
+            f"take strategy='ddp'"
+        )
+    with nullcontext() if process.rank else claimed(out, recipe):
+        if process.launched:
+            return _train(recipe, out, process, progress, network, soft_labels)
+        threads = torch.get_num_threads()
+        each = max(1, threads // process.world_size) if spec.accelerator == "cpu" else threads
+        launch(_train, (recipe, out.absolute()), process.world_size, each, progress)
+        return load_checkpoint(out / WEIGHTS)
+
+
+def _check_additions(recipe: Recipe, network: nn.Module | None, soft_labels: Lesson | None) -> None:
+    """Refuses settings that do not go with a network or soft labels beside the recipe."""
+    if network is None and soft_labels is None:
+        return
+    if recipe.trainer.devices not in (1, "1") or recipe.trainer.num_nodes != 1:
+        raise InputError(
+            f"a network given as it is trains in one process, got devices={recipe.trainer.devices} and "
+            f"num_nodes={recipe.trainer.num_nodes}; leave them at 1"
+        )
+    if network is not None and recipe.fit.init != "default":
+        raise InputError(
+            f"fit.init={recipe.fit.init!r} would draw new weights in place of those given; leave it out"
+        )
+    if soft_labels is not None and (recipe.fit.mixup or recipe.fit.cutmix):
+        raise InputError(
+            f"mixup and cutmix need labels, and a teacher gives shares; got mixup={recipe.fit.mixup} and "
+            f"cutmix={recipe.fit.cutmix}; leave them out"
+        )
+
+
+def _finished_run(recipe: Recipe, out: Path, network: nn.Module | None) -> Checkpoint | None:
+    """The finished run in ``out``; ``None`` where it is one of other settings."""
+    try:
+        record = read_record(out / WEIGHTS)
+    except InputError as cause:
+        raise InputError(f"{cause}; delete {out} to train it again") from cause
+    if Recipe.from_dict(record["recipe"]) != recipe or TRAINED_OPTIONS in record:
+        return None
+    current = versions()
+    recorded = {key: record.get(key, "unknown") for key in current}
+    if recorded != current:
+        then, now = (" and ".join(map(" ".join, each.items())) for each in (recorded, current))
+        raise InputError(
+            f"{out} holds a finished run of these settings, made with {then}, and this is {now}, which may "
+            f"round otherwise; delete the folder to train it again, or audit its weights as they are"
+        )
+    return load_checkpoint(out / WEIGHTS, copy.deepcopy(network))
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    process: ProcessInfo,
+    progress: Progress,
+    network: nn.Module | None = None,
+    soft_labels: Lesson | None = None,
+) -> Checkpoint:
+    """Trains in one of the run's processes; the first one writes the weights."""
+    # Some backward passes have no deterministic form on a GPU; there that is a warning.
+    with reproducible(recipe.seed, warn_only=recipe.trainer.accelerator != "cpu"):
+        images = _load_images(recipe, out, process, soft_labels)
+        trained = _prepare_network(recipe, images, process, network)
+        normalisation = recipe.model.normalisation() or images.normalisation()
+        model = trained if normalisation is None else Normalised(trained, normalisation)
+        module = ClassifierModule(model, recipe.fit, len(images.class_names), recipe.seed)
+        if recipe.trainer.compile:
+            model.compile()  # in place: the names of weights stay as they are
+        _fit(module, images, recipe, out, process, progress)
+        if process.rank == 0:
+            _save_best(recipe, images, out)
+        if process.world_size > 1:
+            distributed.barrier()
+        return load_checkpoint(out / WEIGHTS, copy.deepcopy(network))
+
+
+def _load_images(
+    recipe: Recipe, out: Path, process: ProcessInfo, soft_labels: Lesson | None
+) -> ScaleData:
+    def load() -> ScaleData:
+        images = ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
+        if soft_labels is not None:
+            images.learn_from(soft_labels)
+        return images
+
+    images = load() if process.rank else listing_skipped(load, out / SKIPPED)
+    smallest = _smallest_batch(images)
+    if (smallest + 1) // 2 < process.world_size:
+        raise InputError(
+            f"{process.world_size} processes share a batch in pairs of images, but the last of "
+            f"{len(images.indices['train'])} training images in batches of {images.batch_size} has "
+            f"{smallest}; choose another fit.batch_size or data.train"
+        )
+    return images
+
+
+def _smallest_batch(images: ScaleData) -> int:
+    """How many images the smallest training batch has: the last, or all alike."""
+    return len(images.indices["train"]) % images.batch_size or images.batch_size
+
+
+def _prepare_network(
+    recipe: Recipe, images: ScaleData, process: ProcessInfo, network: nn.Module | None
+) -> nn.Module:
+    """The network to train, checked with one image, in the layout and with the norms of the run."""
+    trained = copy.deepcopy(network) or _make_network(recipe, images, process)
+    trained.train()
+    _leave_out_auxiliary_outputs(trained)
+    draw_weights(trained, recipe.fit.init)
+    _check_network(trained, images, recipe)
+    _check_training_mode(trained, images, recipe)
+    # Channels-last is the faster layout for convolutions on CPUs and GPUs alike.
+    for tensor in (*trained.parameters(), *trained.buffers()):
+        # Module.to refuses filters over scale, which have five dimensions. `to`, not `contiguous`, which
+        # leaves filters of one channel as they are: another layout rounds otherwise.
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    if process.world_size > 1:
+        sync_batch_norms(trained)
+    return trained
+
+
+def _leave_out_auxiliary_outputs(network: nn.Module) -> None:
+    """Makes networks that have several outputs in training (torchvision's GoogLeNet, Inception3) return one.
+
+    Their auxiliary classifiers stay in the network, so that checkpoints fit, but are not run.
+    """
+    for module in network.modules():
+        if getattr(module, "aux_logits", False) is True:
+            module.aux_logits = False  # type: ignore[assignment]
+            for name, child in module.named_children():
+                if name.lower().startswith("aux"):
+                    child.forward = _no_output
+                    child.requires_grad_(False)  # DDP waits for all gradients that there may be
+
+
+def _no_output(_: Tensor) -> None:
+    """In place of an auxiliary classifier."""
+
+
+def _make_network(recipe: Recipe, images: ScaleData, process: ProcessInfo) -> nn.Module:
+    side = max(recipe.data.protocol.canvas_size)
+    try:
+        return make_network(recipe.model, len(images.class_names), images.in_chans, side=side)
+    except InputError as cause:
+        if not isinstance(process.environment, LightningEnvironment):
+            raise
+        raise InputError(
+            f"{cause}. (In a training process of its own, which knows the models of nearfar and timm and "
+            f"those that the script registers when it is imported)"
+        ) from cause
+
+
+def _check_network(network: nn.Module, images: ScaleData, recipe: Recipe) -> None:
+    """Refuses before training what cannot work: one image through the network."""
+    image = images.images("validation", recipe.data.protocol.train_scales[0], first=1)
+    try:
+        with torch.inference_mode():
+            output = network.eval()(image)
+    except Exception as cause:
+        size = "×".join(str(n) for n in image.shape[1:])
+        raise InputError(
+            f"model {recipe.model.name!r} cannot take images of {size}: {cause}; give it other options, "
+            f"or data.protocol.canvas another size"
+        ) from cause
+    finally:
+        network.train()
+    if output.shape != (1, len(images.class_names)):
+        raise InputError(
+            f"model {recipe.model.name!r} answers an image with {tuple(output.shape)} where one number "
+            f"for each of {len(images.class_names)} classes is needed"
+        )
+
+
+def _check_training_mode(network: nn.Module, images: ScaleData, recipe: Recipe) -> None:
+    """Two images, or as few as the smallest batch has, through a copy of the network in training mode."""
+    count = min(2, _smallest_batch(images))
+    batch = images.images("train", recipe.data.protocol.train_scales[0], first=count)
+    try:
+        with isolate_rng(), torch.no_grad():
+            output = copy.deepcopy(network).train()(batch)
+    except Exception as cause:
+        if count > 1:
+            raise InputError(
+                f"model {recipe.model.name!r} cannot take a batch of {count} images in training: {cause}"
+            ) from cause
+        # A batch norm over one value a channel has nothing to norm by.
+        raise InputError(
+            f"model {recipe.model.name!r} cannot be trained on a batch of 1 image, which the last of "
+            f"{len(images.indices['train'])} training images in batches of {images.batch_size} is: {cause}; "
+            f"choose another fit.batch_size or data.train"
+        ) from cause
+    if not isinstance(output, Tensor) or output.shape != (count, len(images.class_names)):
+        raise InputError(
+            f"model {recipe.model.name!r} returns {_described(output)} in training where one tensor of shape "
+            f"{(count, len(images.class_names))} is needed; wrap it in a module that returns its main output"
+        )
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    return f"a {type(output).__name__}"
+
+
+def _fit(
+    module: ClassifierModule,
+    images: ScaleData,
+    recipe: Recipe,
+    out: Path,
+    process: ProcessInfo,
+    progress: Progress,
+) -> None:
+    """Trains, from the beginning or from the saved state."""
+    state = read_last(out, versions())
+    data = images.fingerprint()
+    change = "" if state is None else data_change(state["data"], data)
+    if change:
+        raise InputError(
+            f"the images of {recipe.data.source} are not those that the run in {out} began with: {change}; "
+            f"put them back as they were to go on, or train anew in another folder with --out"
+        )
+    metrics = MetricsFile(out / "metrics.csv", [] if state is None else state["rows"])
+    notes = {"data": data, "versions": versions()}
+    checkpoint = ExactCheckpoint(recipe, out, metrics, state, notes, progress)
+    loggers: list[Logger] = [metrics]
+    if recipe.trainer.tensorboard:
+        steps = 0 if state is None else state["steps"]
+        # What was logged after the state was written is logged again.
+        loggers.append(TensorBoardLogger(out, "tensorboard", "", purge_step=steps))
+    if state is not None:
+        module.load_state_dict(state["module"])
+        images.begin_at(state["epoch"], state["batch"])
+    run_trainer(module, images, recipe, out, process, checkpoint, loggers)
+    best, last = checkpoint.best.epoch, recipe.fit.epochs - 1
+    if best < 0 or (recipe.fit.keep == "last" and best < last):
+        raise InputError(
+            f"the loss of {recipe.model.name} was not a finite number in "
+            f"{'any' if best < 0 else 'the last'} epoch: training diverged; lower fit.lr (now "
+            f"{recipe.fit.lr})"
+        )
+
+
+def _save_best(recipe: Recipe, images: ScaleData, out: Path) -> None:
+    """Writes the weights of the best epoch, with their record.
+
+    The figures are those beside the weights: a run that was killed between ``best.ckpt`` and ``last.ckpt``,
+    on hardware that does not repeat bits, may have gone on without finding that epoch the best again.
+    """
+    state = read_best(out)
+    assert state is not None, "the run has just written it"
+    best, weights = state
+    normalisation = recipe.model.normalisation() or images.normalisation()
+    colours = images.colours()
+    save_weights(
+        out / WEIGHTS,
+        weights,
+        {
+            "recipe": recipe.as_dict(),
+            "in_chans": images.in_chans,
+            "class_names": list(images.class_names),
+            "normalisation": None if normalisation is None else dataclasses.asdict(normalisation),
+            "colours": None if colours is None else dataclasses.asdict(colours),
+            "edition": images.edition,
+            "data": {k: v for k, v in images.fingerprint().items() if k != "lesson"},
+            **versions(),
+            "best_epoch": best.epoch + 1,
+            "validation_loss": best.loss,
+            "validation_accuracy": best.accuracy,
+        },
+    )

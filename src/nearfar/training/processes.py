@@ -136,9 +136,7 @@ def launch(
     messages = context.SimpleQueue()
     settings = (world_size, _free_port(), threads, messages, target, arguments)
     processes = [
-        context.Process(
-            target=_run_process, args=(rank, *settings), name=f"{_NAME} {rank}"
-        )
+        context.Process(target=_run_process, args=(rank, *settings), name=f"{_NAME} {rank}")
         for rank in range(world_size)
     ]
 

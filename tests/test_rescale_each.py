@@ -90,7 +90,7 @@ def test_a_protocol_shows_each_image_at_its_own_scale(shape, kernel):
         ),
         (
             lambda: ScaleProtocol().render_each(torch.rand(1, 1, 4, 4), torch.tensor([0.01])),
-            "must cover at least 1 pixel .* got scales from 0.01 to 0.01",
+            "at scale 0.01 the content of 12 pixels would cover 0.12; it must cover at least 1 pixel",
         ),
     ],
 )

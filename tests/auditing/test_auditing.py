@@ -238,7 +238,10 @@ def test_audit_s_batches_do_not_matter(trained):
         ),
         ({"size": 28}, "says itself how images are normalised"),
         ({"images": 2000}, "too few for train=400"),
-        ({"background": "red"}, "background must be one of black, grey, edge, got 'red'"),
+        (
+            {"background": "red"},
+            "background must be one of black, grey, edge, or a colour .* got 'red'",
+        ),
         ({"data": "letters"}, "no data set is named 'letters'"),
     ],
 )

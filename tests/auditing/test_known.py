@@ -105,7 +105,7 @@ def test_each_model_is_shown_the_images_on_its_own_canvas():
         )
     )
     assert (
-        "From 0.5× on, images are enlarged beyond the 16 pixels they hold: detail is not added."
+        "From 0.5× on, images are enlarged beyond the 16×16 pixels they hold: detail is not added."
         in (found.results["large"].notes)
     )
     assert "No image is enlarged beyond the pixels that it holds." in found.results["small"].notes

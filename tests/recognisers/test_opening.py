@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -216,7 +217,10 @@ def test_cards_are_read_back_as_they_were_written():
     card = Card("net", 3, shown, 2, ("cat", "dög"), any_size=False)
     assert Card.from_json(card.as_json(), "here") == card
     assert card.names() == ("cat", "dög")
-    assert Card.filling("net", 1, 8, 3).names() == ("0", "1", "2")
+    assert dataclasses.replace(card, class_names=None).names() == ("0", "1")
+    stretched = ScaleProtocol((40, 60), (48, 64), "both", "nearest", (127, 0, 255))
+    card = Card("net", 3, stretched, 2, assumed="it is assumed that")
+    assert Card.from_json(card.as_json(), "here") == card
     with pytest.raises(InputError, match="answers with 2 numbers, got 3 class names"):
         Card("net", 3, shown, 2, ("a", "b", "c"))
     for text, said in (

@@ -241,7 +241,8 @@ def test_a_finished_run_of_other_versions_is_not_mistaken_for_another_run(tmp_pa
     with pytest.raises(
         InputError,
         match=r"finished run of these settings, made with nearfar "
-        rf"{re.escape(finished.record['nearfar'])} and torch .*, and this is nearfar 99 and torch .*; delete the folder to train it again, or audit",
+        rf"{re.escape(finished.record['nearfar'])} and torch .*, and this is nearfar 99 "
+        r"and torch .*; delete the folder to train it again, or audit",
     ):
         run(tmp_path, fit_spec=spec)
 

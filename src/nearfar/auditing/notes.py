@@ -92,6 +92,6 @@ def _enlarged(protocol: ScaleProtocol, images: AuditedImages, scales: Sequence[f
         else f"from {half:g}× on at least half"
     )
     return (
-        f"From {first:g}× on, some images are enlarged beyond what they hold (one of {smallest} pixels "
-        f"first), {rest}: detail is not added."
+        f"From {first:g}× on, some images are enlarged beyond the pixels they hold (the first has "
+        f"{smallest}), {rest}: detail is not added."
     )

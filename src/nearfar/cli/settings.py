@@ -159,7 +159,11 @@ def read_mapping(text: bytes, origin: str) -> dict[Any, Any]:
 
 
 def _dataclass_of(hint: Any) -> Any:
-    return next((t for t in (hint, *get_args(hint)) if dataclasses.is_dataclass(t)), None)
+    """The dataclass that a setting is or may be; ``None`` where it takes a mapping of its own too."""
+    kinds = (hint, *get_args(hint))
+    if any(get_origin(kind) is dict for kind in kinds):
+        return None
+    return next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
 
 
 def _takes_none(hint: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 
 from nearfar.errors import InputError
 
-__all__ = ["PREFIX", "create_torchvision", "is_torchvision"]
+__all__ = ["PREFIX", "check_torchvision_name", "create_torchvision", "is_torchvision"]
 
 #: What names of torchvision's networks begin with.
 PREFIX = "torchvision/"
@@ -19,6 +19,22 @@ PREFIX = "torchvision/"
 def is_torchvision(name: str) -> bool:
     """Whether a name asks for a network of torchvision's: ``torchvision/NAME``."""
     return name.startswith(PREFIX)
+
+
+def check_torchvision_name(bare: str) -> None:
+    """Refuses what is no classifier of torchvision's.
+
+    Args:
+        bare: the name without ``torchvision/``.
+
+    Raises:
+        InputError: no classifier has this name.
+    """
+    names = torchvision.models.list_models(module=torchvision.models)
+    if bare not in names:
+        close = difflib.get_close_matches(bare, names, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise InputError(f"torchvision has no classifier named {bare!r}{hint}")
 
 
 def create_torchvision(
@@ -42,11 +58,7 @@ def create_torchvision(
             fetched.
     """
     bare = name.removeprefix(PREFIX)
-    names = torchvision.models.list_models(module=torchvision.models)
-    if bare not in names:
-        close = difflib.get_close_matches(bare, names, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise InputError(f"torchvision has no classifier named {bare!r}{hint}")
+    check_torchvision_name(bare)
     if in_chans not in (None, 3):
         raise InputError(
             f"{name} takes images of 3 channels, got in_chans={in_chans}; take a network of timm's"

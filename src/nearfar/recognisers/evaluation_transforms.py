@@ -9,6 +9,7 @@ from typing import Any
 
 from nearfar.data import Normalisation, ScaleProtocol
 from nearfar.errors import InputError
+from nearfar.models.torchvision_nets import check_torchvision_name
 
 __all__ = ["of_timm", "of_torchvision", "official_weights"]
 
@@ -78,6 +79,7 @@ def official_weights(name: str, weights: str | None) -> tuple[Any, bool]:
     """
     from torchvision.models import get_model_weights
 
+    check_torchvision_name(name)
     entries = list(get_model_weights(name))
     default = get_model_weights(name).DEFAULT
     if weights == "pretrained":

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
-from nearfar.auditing.answers import ask_all
-from nearfar.auditing.entrants import Entrant, open_entrants
-from nearfar.auditing.images import choose_images
+from nearfar.auditing.audited_images import choose_images
+from nearfar.auditing.audited_models import AuditedModel, open_models
+from nearfar.auditing.predictions import predict_all
 from nearfar.auditing.result import Audit, AuditResult
 from nearfar.provenance import machine, today
 from nearfar.version import versions
@@ -43,8 +43,8 @@ def main() -> None:
     given = parser.parse_args()
     count, repeats = (256, 3) if given.short else (512, 5)
     model = "resnet20_cifar" + (f"@{given.weights}" if given.weights else "")
-    entrants = open_entrants(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    found = measure(entrants[0], count, repeats)
+    audited_models = open_models(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    found = measure(audited_models[0], count, repeats)
     print(
         f"bare {found['bare_s']:.2f} s, audited {found['audited_s']:.2f} s: overhead "
         f"{found['overhead']:+.1%} (at most {LIMIT:.0%} wanted)"
@@ -66,15 +66,15 @@ def main() -> None:
     write_atomically(RESULTS / "audit_overhead.json", json.dumps(record, indent=1) + "\n")
 
 
-def measure(entrant: Entrant, count: int, repeats: int) -> dict[str, Any]:
+def measure(model: AuditedModel, count: int, repeats: int) -> dict[str, Any]:
     """Median seconds of bare passes and of an audit over the same images, in turns."""
-    images = choose_images("cifar10", None, [entrant], SCALES, count)
-    module = entrant.recogniser.module
+    images = choose_images("cifar10", None, [model], SCALES, count)
+    module = model.classifier.module
     assert module is not None, "a network"
     module.eval()
-    side = entrant.protocol.side
+    side = model.protocol.side
     batches: list[Tensor] = [
-        entrant.show(images.read(at, side), scale).contiguous(memory_format=torch.channels_last)
+        model.show(images.read(at, side), scale).contiguous(memory_format=torch.channels_last)
         for at in torch.split(torch.arange(len(images)), BATCH)
         for scale in SCALES
     ]
@@ -85,8 +85,8 @@ def measure(entrant: Entrant, count: int, repeats: int) -> dict[str, Any]:
                 module(batch)
 
     def audited() -> None:
-        curve = ask_all([entrant], images, SCALES, BATCH)[entrant.name]
-        result = AuditResult("net", "cifar10", images.class_names, entrant.protocol, curve)
+        curve = predict_all([model], images, SCALES, BATCH)[model.name]
+        result = AuditResult("net", "cifar10", images.class_names, model.protocol, curve)
         Audit({"net": result}, "net", (), 0.05).as_dict()
 
     rounds = [interleaved([bare, audited], 1) for _ in range(repeats)]

@@ -24,13 +24,13 @@ from typing import Any
 import torch
 
 from nearfar.atomic import write_atomically
+from nearfar.auditing.audit import audit
 from nearfar.auditing.intervals import paired_difference
-from nearfar.auditing.measure import audit
 from nearfar.auditing.plots import plot_curves
 from nearfar.auditing.report import figure_bytes
 from nearfar.data import DataSpec, ScaleData
+from nearfar.deploy.convert import SCALES
 from nearfar.provenance import machine, today
-from nearfar.shipping.convert import SCALES
 from nearfar.version import versions
 
 ROOT = Path(__file__).parent.parent
@@ -89,10 +89,10 @@ def main() -> None:
             runs[method] = found
             write_atomically(timings, json.dumps(runs))
     figures = {"mean": MEAN, "std": STD}
-    from nearfar.recognisers import open_recogniser
+    from nearfar.classifiers import load_classifier
 
     models: dict[str, Any] = {
-        "original": open_recogniser(f"resnet20_cifar@{weights()}", **figures),
+        "original": load_classifier(f"resnet20_cifar@{weights()}", **figures),
         "fine-tuned, scales augmented": work
         / "pyramid-ensemble"
         / "training"

@@ -13,7 +13,7 @@ ROOMS = ["nearfar"] + [
     f"nearfar.{room}"
     for room in (
         *("auditing", "conversion", "counting", "data", "layers"),
-        *("models", "recognisers", "shipping", "training"),
+        *("models", "classifiers", "deploy", "training"),
     )
 ]
 

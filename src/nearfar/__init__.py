@@ -1,4 +1,4 @@
-"""nearfar: image recognisers that know a thing whether it is near or far.
+"""nearfar: image classifiers that know a thing whether it is near or far.
 
 Each name is imported when it is first used, so that ``import nearfar`` is quick. The networks are
 registered with timm as soon as timm is imported, before nearfar or after it.
@@ -15,15 +15,20 @@ from nearfar.version import __version__
 
 if TYPE_CHECKING:
     from nearfar import functional, pyramid
-    from nearfar.auditing import audit
+    from nearfar.auditing.audit import audit
+    from nearfar.classifiers import load_classifier
     from nearfar.counting import count
     from nearfar.data import DataSpec, ScaleProtocol
+    from nearfar.deploy.convert import convert
+    from nearfar.deploy.export import export
+    from nearfar.deploy.hub import from_pretrained, push_to_hub, save_pretrained
+    from nearfar.deploy.predict import predict
     from nearfar.experiments.quickstart import quickstart
     from nearfar.experiments.reproduce import reproduce
     from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
     from nearfar.models import (
         FCN,
-        Committee,
+        Ensemble,
         HierarchicalNet,
         WSMSNet,
         create_model,
@@ -31,17 +36,12 @@ if TYPE_CHECKING:
         load_weights,
     )
     from nearfar.pyramid import Pyramid
-    from nearfar.recognisers import open_recogniser
     from nearfar.scale_sets import scales
-    from nearfar.shipping.convert import convert
-    from nearfar.shipping.export import export
-    from nearfar.shipping.hub import from_pretrained, push_to_hub, save_pretrained
-    from nearfar.shipping.predict import predict
     from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint
     from nearfar.training.train import train
 
 __all__ = [
-    "Committee",
+    "Ensemble",
     "DataSpec",
     "FCN",
     "FitSpec",
@@ -67,7 +67,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "load_weights",
-    "open_recogniser",
+    "load_classifier",
     "predict",
     "push_to_hub",
     "pyramid",
@@ -81,7 +81,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "nearfar": "auditing counting data functional kernels layers models pyramid recognisers shipping "
+        "nearfar": "auditing counting data functional kernels layers models pyramid classifiers deploy "
         "training",
         "nearfar.auditing": "audit",
         "nearfar.counting": "count",
@@ -89,11 +89,11 @@ __getattr__, __dir__ = lazy_names(
         "nearfar.experiments.quickstart": "quickstart",
         "nearfar.experiments.reproduce": "reproduce",
         "nearfar.layers": "PyramidConv2d ScaleConv2d ScalePool SIConv2d",
-        "nearfar.models": "FCN Committee HierarchicalNet WSMSNet create_model list_models load_weights",
+        "nearfar.models": "FCN Ensemble HierarchicalNet WSMSNet create_model list_models load_weights",
         "nearfar.pyramid": "Pyramid",
-        "nearfar.recognisers": "open_recogniser",
+        "nearfar.classifiers": "load_classifier",
         "nearfar.scale_sets": "scales",
-        "nearfar.shipping": "convert export from_pretrained predict push_to_hub save_pretrained",
+        "nearfar.deploy": "convert export from_pretrained predict push_to_hub save_pretrained",
         "nearfar.training": "FitSpec ModelSpec TrainerSpec load_checkpoint train",
     },
 )

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from nearfar.errors import InputError
 from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
-from nearfar.open_sizes import in_proportion, nearest, resized
 from nearfar.resampling import Interpolation, Outside, resample, rescale_each, resize
 from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
+from nearfar.symbolic_sizes import in_proportion, nearest, resized
 
 __all__ = [
     "How",

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from nearfar.errors import InputError
 from nearfar.grid import Axis, Grid
-from nearfar.open_sizes import has_open_size, same
 from nearfar.reference import is_finite, is_ordinary, is_reference_only, reference_only
+from nearfar.symbolic_sizes import has_open_size, same
 
 __all__ = [
     "Interpolation",

@@ -1,11 +1,11 @@
-"""Recognisers and images whose audit is known beforehand."""
+"""Classifiers and images whose audit is known beforehand."""
 
 from __future__ import annotations
 
 import torch
 
+from nearfar.classifiers import Classifier, InputSpec
 from nearfar.data import LabelledImages, ScaleProtocol
-from nearfar.recognisers import Card, Recogniser
 
 CANVAS, CONTENT = 48, 16
 
@@ -27,14 +27,16 @@ def numbered(count, classes=3, side=16):
     return LabelledImages(images, at % classes, tuple("abcdefgh"[:classes]), test_from=0)
 
 
-def recogniser(answer, classes=3, name="made", canvas=CANVAS, content=CONTENT, in_chans=3, **card):
-    """A function from images to classes as a recogniser; it is four times as sure as of any other."""
+def classifier(
+    answer, classes=3, name="made", canvas=CANVAS, content=CONTENT, in_chans=3, **input_spec
+):
+    """A function from images to classes as a classifier; it is four times as sure as of any other."""
 
     def logits(images):
         return 4 * torch.nn.functional.one_hot(answer(images), classes).float()
 
     shown = ScaleProtocol(canvas, content, test_scales=(0.5, 0.75, 1.0, 1.5, 2.0))
-    return Recogniser(Card(name, in_chans, shown, classes, **card), logits)
+    return Classifier(InputSpec(name, in_chans, shown, classes, **input_spec), logits)
 
 
 def by_colour(images):

@@ -7,7 +7,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 import torch
-from auditing.made import by_colour, coloured, numbered, recogniser
+from auditing.made import by_colour, classifier, coloured, numbered
 from auditing.test_layers import Net, opened, textured
 
 from nearfar.auditing import audit
@@ -28,7 +28,7 @@ def refuse(constant):
 
 
 def test_what_is_written_follows_the_schema(schema, tmp_path):
-    models = {"net": opened(Net()), "colour": recogniser(by_colour)}
+    models = {"net": opened(Net()), "colour": classifier(by_colour)}
     found = audit(
         models,
         textured(),
@@ -63,7 +63,7 @@ def test_what_is_not_known_is_null(schema):
     given = numbered(14, 7)
     labels = torch.where(given.labels == 6, 0, given.labels)
     given = LabelledImages(given.images, labels, given.class_names, test_from=0)
-    found = audit(recogniser(by_colour, 7), given, flips=0).as_dict()
+    found = audit(classifier(by_colour, 7), given, flips=0).as_dict()
     jsonschema.validate(found, schema)
     model = found["models"]["made"]
     assert model["classes"]["images"][6] == 0
@@ -93,13 +93,13 @@ def test_somebody_s_files_are_left_alone(tmp_path):
     with pytest.raises(
         InputError, match=r"report.html is not an audit of nearfar's; choose another"
     ):
-        audit(recogniser(never), coloured(6), out=tmp_path)
+        audit(classifier(never), coloured(6), out=tmp_path)
     (tmp_path / "audit.json").write_text("{}")
     with pytest.raises(InputError, match=r"audit.json is not an audit of nearfar's"):
-        audit(recogniser(never), coloured(6), out=tmp_path)
+        audit(classifier(never), coloured(6), out=tmp_path)
     assert (tmp_path / "report.html").read_text() == "<p>my report</p>"
     again = tmp_path / "again"
     for _ in range(2):  # an audit's own files are written anew
-        audit(recogniser(by_colour), coloured(6), flips=0, out=again)
+        audit(classifier(by_colour), coloured(6), flips=0, out=again)
     with pytest.raises(InputError, match="cannot make the folder"):
-        audit(recogniser(never), coloured(6), out=tmp_path / "report.html")
+        audit(classifier(never), coloured(6), out=tmp_path / "report.html")

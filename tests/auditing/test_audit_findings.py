@@ -17,7 +17,7 @@ FALLING = {0.5: 0.41, 0.75: 0.77, 1.0: 0.8, 1.25: 0.78, 2.0: 0.61}
 
 
 def said(curve=None, max_loss=0.05, **more):
-    """The sentences about one recogniser."""
+    """The sentences about one classifier."""
     found = result_of(curve or exact({1.0: 0.9}), **more)
     return audit_findings({"net": found}, "net", max_loss)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from auditing.made import CONTENT, number_seen, numbered, recogniser, size_seen
+from auditing.made import CONTENT, classifier, number_seen, numbered, size_seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,21 +29,21 @@ def test_known_thresholds_are_found(seed):
     count = 24
     low = 0.42 + 0.5 * torch.rand(count, generator=draw)
     high = 1.08 + 0.9 * torch.rand(count, generator=draw)
-    made = recogniser(switching(low, high), canvas=64)
+    made = classifier(switching(low, high), canvas=64)
     found = audit(made, numbered(count), scales=(0.4, 1.0, 2.0), flips=count).only.flips
     images = numbered(count).images.float() / 255
     for i, smaller, larger in zip(found.images, found.smaller, found.larger, strict=True):
         for scale, inwards in ((smaller, PRECISION), (larger, 1 / PRECISION)):
             # There the answer is another; so much nearer to 1 it is not.
             for s, other in ((scale, True), (scale * inwards, False)):
-                shown = made.card.protocol.render_each(images[i : i + 1], s[None])
-                assert bool(made.ask(shown).argmax() != 0) == other
+                shown = made.input_spec.protocol.render_each(images[i : i + 1], s[None])
+                assert bool(made.predict(shown).argmax() != 0) == other
         assert float(smaller) == pytest.approx(float(low[i]), rel=0.04)
         assert float(larger) == pytest.approx(float(high[i]), rel=0.04)
 
 
 def test_answers_that_stay_are_nan_and_the_images_are_stratified():
-    made = recogniser(lambda images: number_seen(images) % 3)
+    made = classifier(lambda images: number_seen(images) % 3)
     found = audit(made, numbered(90), scales=(0.5, 1.0, 2.0), flips=30).only.flips
     assert bool(found.smaller.isnan().all())
     assert bool(found.larger.isnan().all())
@@ -61,7 +61,7 @@ def test_the_search_asks_no_more_than_announced():
 
     steps = []
     audit(
-        recogniser(answer, 2), numbered(40, 2), scales=(0.5, 1, 2), flips=20, progress=steps.append
+        classifier(answer, 2), numbered(40, 2), scales=(0.5, 1, 2), flips=20, progress=steps.append
     )
     searched = most_answers(20, 0.5, 2.0)
     # One octave is eight steps; a step is halved three times to be known to 2 %.
@@ -74,7 +74,7 @@ def test_the_search_asks_no_more_than_announced():
 
 
 def test_one_direction_only():
-    made = recogniser(lambda images: (size_seen(images) > 1.5).long(), 2)
+    made = classifier(lambda images: (size_seen(images) > 1.5).long(), 2)
     found = audit(made, numbered(10, 2), scales=(1.0, 2.0), flips=10).only.flips
     assert bool(found.smaller.isnan().all())
     assert found.larger.tolist() == pytest.approx([1.5] * 10, rel=0.03)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from auditing.made import by_colour, coloured, recogniser
+from auditing.made import by_colour, classifier, coloured
 
 from nearfar.auditing import audit
 from nearfar.auditing.gate import judge, read_requirements
@@ -85,9 +85,9 @@ def size_of(images):
 
 def test_verdicts_are_about_everybody_but_the_baseline():
     models = {
-        "plain": recogniser(near(1.2)),
-        "wide": recogniser(near(1.7)),
-        "all": recogniser(near(9)),
+        "plain": classifier(near(1.2)),
+        "wide": classifier(near(1.7)),
+        "all": classifier(near(9)),
     }
     require = ("top1@2>0.9", "band_high>=1.5,plain:top1@2>0.9", "loss@2<=-0.5")
     found = audit(models, coloured(12), flips=0, require=require)
@@ -102,10 +102,10 @@ def test_verdicts_are_about_everybody_but_the_baseline():
     )
     assert not found.passed
     assert [v["passed"] for v in found.as_dict()["verdicts"]] == [v.passed for v in found.verdicts]
-    alone = audit(recogniser(near(9)), coloured(12), flips=0, require=("top1@2>=1", "ece@1<0.1"))
+    alone = audit(classifier(near(9)), coloured(12), flips=0, require=("top1@2>=1", "ece@1<0.1"))
     assert [v.passed for v in alone.verdicts] == [True, True]
     assert alone.passed
-    assert audit(recogniser(near(9)), coloured(12), flips=0).passed
+    assert audit(classifier(near(9)), coloured(12), flips=0).passed
 
 
 def test_a_requirement_is_read_before_anybody_is_asked():
@@ -113,11 +113,11 @@ def test_a_requirement_is_read_before_anybody_is_asked():
         raise AssertionError("asked")
 
     with pytest.raises(InputError, match="cannot be read"):
-        audit(recogniser(never), coloured(12), require=("top1",))
+        audit(classifier(never), coloured(12), require=("top1",))
 
 
 def test_bounds_are_met_as_written():
-    found = audit(recogniser(near(9)), coloured(12), flips=0)
+    found = audit(classifier(near(9)), coloured(12), flips=0)
     curve = found.only.curve
     for text, passed in (
         ("top1@1>=1", True),

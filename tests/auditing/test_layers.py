@@ -10,12 +10,12 @@ from torch import nn
 
 from nearfar.auditing import audit, invariance_scores
 from nearfar.auditing.layers import map_errors, relative_errors
+from nearfar.classifiers import Classifier, InputSpec
 from nearfar.data import LabelledImages, ScaleProtocol
 from nearfar.data.splits import stratified_order
 from nearfar.errors import InputError
 from nearfar.layers import SIConv2d
 from nearfar.models import HierarchicalNet
-from nearfar.recognisers import Card, Recogniser
 
 
 class Net(nn.Module):
@@ -45,7 +45,7 @@ def textured(count=120, side=32):
 
 def opened(net, canvas=32, content=32):
     shown = ScaleProtocol(canvas, content, test_scales=(0.25, 0.5, 1.0, 2.0))
-    return Recogniser(Card("net", 3, shown, 3), net, net)
+    return Classifier(InputSpec("net", 3, shown, 3), net, net)
 
 
 def test_layers_by_hooks():
@@ -63,7 +63,7 @@ def test_layers_by_hooks():
     assert bool((point < 0.04).all()), point
     assert bool((wide > 2 * point).all()), (point, wide)
     read = textured().images[stratified_order(textured().labels)]
-    shown = [partial(opened(net).card.protocol.render, scale=s) for s in (1.0, 0.5, 2.0)]
+    shown = [partial(opened(net).input_spec.protocol.render, scale=s) for s in (1.0, 0.5, 2.0)]
     scores = invariance_scores(net, read, shown, ["point", "wide"], neurons="channels")
     assert found.invariance == pytest.approx(tuple(scores.values()))
     assert net.training
@@ -103,8 +103,10 @@ def test_too_few_images_and_nothing_to_look_inside_of():
     bare = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     none = audit(opened(bare), textured(30), layers=True, flips=0).only.layers
     assert none.left_out == {"all layers": "there is no convolution among its modules"}
-    card = opened(bare).card
-    assert audit(Recogniser(card, bare), textured(30), layers=True, flips=0).only.layers is None
+    input_spec = opened(bare).input_spec
+    assert (
+        audit(Classifier(input_spec, bare), textured(30), layers=True, flips=0).only.layers is None
+    )
 
 
 def test_a_scale_invariant_layer_counts_as_one():

@@ -1,4 +1,4 @@
-"""Recognisers that were not made here: the audit of a file is that of what it was made from."""
+"""Classifiers that were not made here: the audit of a file is that of what it was made from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auditing.test_layers import textured
 from torch import nn
 
 from nearfar.auditing import audit
-from nearfar.recognisers import open_recogniser
+from nearfar.classifiers import load_classifier
 
 SCALES = (0.5, 1.0, 2.0)
 
@@ -111,4 +111,4 @@ def test_a_network_in_a_module(original, tmp_path, monkeypatch):
 
 
 def test_an_opened_recogniser_is_taken_as_it_is(net, original):
-    the_same(audited(open_recogniser(net, size=32)), original)
+    the_same(audited(load_classifier(net, size=32)), original)

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import torch
 from auditing.audits import exact, full
-from auditing.made import coloured, recogniser, size_seen
+from auditing.made import classifier, coloured, size_seen
 
 from nearfar.auditing import Figure, ScaleCurve, accuracy, audit, register_figure
 from nearfar.auditing.accuracy import NO_PREDICTION, CurveRecorder, registered_figures
@@ -45,7 +45,7 @@ def test_in_json_table_gate_and_findings():
         )
     )
     found = audit(
-        recogniser(lambda images: (size_seen(images) > 1).long()),
+        classifier(lambda images: (size_seen(images) > 1).long()),
         coloured(12),
         scales=(0.5, 1, 2),
         flips=0,

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from nearfar.auditing import audit
+from nearfar.classifiers import load_classifier
 from nearfar.data import LabelledImages
 from nearfar.errors import InputError
 from nearfar.models import create_model
-from nearfar.recognisers import open_recogniser
 
 
 def pictures(count=12):
@@ -59,9 +59,9 @@ def test_folders_may_hold_an_at(tmp_path):
     torch.manual_seed(0)
     net = create_model("resnet20_cifar", num_classes=2)
     torch.save(net.state_dict(), folder / "w.pth")
-    opened = open_recogniser(f"resnet20_cifar@{folder / 'w.pth'}")
-    assert opened.card.num_classes == 2
+    opened = load_classifier(f"resnet20_cifar@{folder / 'w.pth'}")
+    assert opened.input_spec.num_classes == 2
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     program = torch.export.export(Centred(), (torch.rand(2, 3, 8, 8),), dynamic_shapes=(batch,))
     torch.export.save(program, folder / "net.pt2")
-    assert open_recogniser(folder / "net.pt2").card.protocol.canvas == 8
+    assert load_classifier(folder / "net.pt2").input_spec.protocol.canvas == 8

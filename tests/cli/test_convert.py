@@ -54,7 +54,7 @@ def test_data_and_fit_are_options(capsys, tmp_path):
     ("words", "message"),
     [
         ("convert resnet20_cifar magic", "method must be one of antialias,"),
-        ("convert resnet20_cifar si --vote max", "method 'si' has no vote"),
+        ("convert resnet20_cifar si --reduction max", "method 'si' has no reduction"),
         ("convert resnet20_cifar si --finetune", "need images; give data"),
         ("convert resnet20_cifar si --distill 0.5", "give finetune too"),
         ("convert resnet20_cifar si --fit.epochs 77", "give finetune too"),

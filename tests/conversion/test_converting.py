@@ -164,8 +164,8 @@ def test_an_ensemble_over_scale_one_answers_as_the_network():
     torch.manual_seed(0)
     net = create_model("cnn_small", num_classes=4, in_chans=1).eval()
     x = torch.rand(3, 1, 28, 28)
-    for vote in ("max", "mean", "logsumexp", "learned"):
-        twin, _ = convert_network(net, PyramidEnsemble(scales=(1,), vote=vote))
+    for reduction in ("max", "mean", "logsumexp", "learned"):
+        twin, _ = convert_network(net, PyramidEnsemble(scales=(1,), reduction=reduction))
         torch.testing.assert_close(twin(x), net(x).log_softmax(1))
         assert not twin.training
 
@@ -175,7 +175,7 @@ def test_a_learnt_vote_begins_as_the_mean_of_probabilities():
     net = create_model("cnn_small", num_classes=4, in_chans=1).eval().double()
     x = torch.rand(3, 1, 28, 28, dtype=torch.float64)
     scales = (0.5, 1, 2)
-    twin, _ = convert_network(net, PyramidEnsemble(scales=scales, vote="learned"))
+    twin, _ = convert_network(net, PyramidEnsemble(scales=scales, reduction="learned"))
     each = [convert_network(net, PyramidEnsemble(scales=(s,)))[0](x).exp() for s in scales]
     torch.testing.assert_close(twin(x).exp(), torch.stack(each).mean(0))
     assert twin.weights.dtype == torch.float64
@@ -217,15 +217,15 @@ def test_a_new_integration_says_that_it_needs_training():
     [
         ({"method": "magic"}, "method must be one of antialias, pyramid-ensemble, si, wsms"),
         (
-            {"method": "si", "vote": "max"},
-            "method 'si' has no vote, got vote='max'; it has layers, scales; it belongs to pyra",
+            {"method": "si", "reduction": "max"},
+            "method 'si' has no reduction, got reduction='max'; it has layers, scales; it belongs to pyra",
         ),
         ({"method": "wsms", "scales": (1, 2)}, "belongs to pyramid-ensemble, si"),
         ({"method": "wsms", "stages": 1}, "stages must be at least 2"),
         ({"method": "si", "scales": (0,)}, "positive and finite"),
         (
-            {"method": "pyramid-ensemble", "vote": "loud"},
-            "vote must be one of max, mean, logsumexp, learned",
+            {"method": "pyramid-ensemble", "reduction": "loud"},
+            "reduction must be one of max, mean, logsumexp, learned",
         ),
     ],
 )

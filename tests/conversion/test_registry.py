@@ -24,9 +24,9 @@ from nearfar.conversion import (
 )
 from nearfar.conversion import registry as methods
 from nearfar.data import DataSpec
+from nearfar.deploy import InputOptions, convert
 from nearfar.errors import InputError
 from nearfar.models import create_model
-from nearfar.shipping import InputOptions, convert
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train
 
 DATA = DataSpec(train=60, validation=20, test=20)
@@ -165,8 +165,8 @@ def test_the_command_line_takes_it_with_its_settings(own, tmp_path, capsys, word
     with pytest.raises(SystemExit):
         main(["convert", "cnn_small", word, "--help"])
     assert "by how much" in capsys.readouterr().out
-    assert main([*words, "--vote", "max"]) == 2
-    assert "method 'scaled' has no vote; it belongs to pyramid" in capsys.readouterr().err
+    assert main([*words, "--reduction", "max"]) == 2
+    assert "method 'scaled' has no reduction; it belongs to pyramid" in capsys.readouterr().err
 
 
 def test_an_installed_package_declares_it(own):
@@ -189,7 +189,13 @@ def test_a_record_imports_nothing(own, tmp_path):
 
 
 def test_an_older_record_with_the_settings_of_all_methods_is_read():
-    record = {"method": "si", "layers": ["*"], "scales": [0.5, 1], "vote": None, "stages": None}
+    record = {
+        "method": "si",
+        "layers": ["*"],
+        "scales": [0.5, 1],
+        "reduction": None,
+        "stages": None,
+    }
     assert as_method(record).as_dict() == {"method": "si", "layers": ("*",), "scales": (0.5, 1.0)}
     spec = ModelSpec(convert=record)
     recipe = Recipe(spec, DATA, FitSpec(), 0, TrainerSpec())

@@ -20,9 +20,9 @@ from nearfar.conversion import (
     convert_network,
     plan_conversion,
 )
+from nearfar.deploy import InputOptions, convert
 from nearfar.errors import InputError
 from nearfar.layers import SIConv2d
-from nearfar.shipping import InputOptions, convert
 
 
 class Net(nn.Module):

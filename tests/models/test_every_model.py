@@ -13,7 +13,7 @@ from timm.data import resolve_data_config
 from torch import nn
 
 import nearfar
-from nearfar.models import Committee, HierarchicalNet, WSMSNet, create_model, list_models
+from nearfar.models import Ensemble, HierarchicalNet, WSMSNet, create_model, list_models
 from nearfar.training.checkpoint import save_checkpoint
 
 NAMES = list_models()
@@ -152,7 +152,7 @@ def test_what_timm_s_users_expect(name):
         features = model.forward_features(x)
         assert torch.equal(model.forward_head(features), logits)
         flat = model.forward_head(features, pre_logits=True)
-        if not isinstance(model, HierarchicalNet | Committee):
+        if not isinstance(model, HierarchicalNet | Ensemble):
             assert flat.shape == (2, model.head_hidden_size)
             torch.testing.assert_close(model.get_classifier()(flat), logits)
         model.reset_classifier(0)
@@ -167,7 +167,7 @@ def several(one_or_more):
 
 
 def has_stages(name):
-    whole = ("committee", "hierarchical_cnn", "hierarchical_resnet", "mlp", "zoom")
+    whole = ("ensemble", "hierarchical_cnn", "hierarchical_resnet", "mlp", "zoom")
     return not name.startswith(whole)
 
 

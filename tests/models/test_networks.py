@@ -65,24 +65,24 @@ def test_hierarchical_net_is_the_collapse_of_its_answers():
             for s in (0.5, 1, 2)
         ]
     )
-    for vote, expected in (
+    for reduction, expected in (
         ("logsumexp", logs.logsumexp(0)),
         ("mean", logs.mean(0)),
         ("max", logs.amax(0)),
     ):
-        torch.testing.assert_close(HierarchicalNet(net, (0.5, 1, 2), vote)(x), expected)
+        torch.testing.assert_close(HierarchicalNet(net, (0.5, 1, 2), reduction)(x), expected)
 
 
 @pytest.mark.parametrize("window", [None, "image"])
-@pytest.mark.parametrize("vote", ["max", "mean", "logsumexp", "learned"])
-def test_scales_that_give_one_size_are_one_level(vote, window):
+@pytest.mark.parametrize("reduction", ["max", "mean", "logsumexp", "learned"])
+def test_scales_that_give_one_size_are_one_level(reduction, window):
     torch.manual_seed(0)
     net = SmallCNN(num_classes=4, in_chans=1).eval()
-    many = HierarchicalNet(net, (0.5, 0.99, 1, 1.01), vote, window)
-    if vote == "learned":
+    many = HierarchicalNet(net, (0.5, 0.99, 1, 1.01), reduction, window)
+    if reduction == "learned":
         nn.init.normal_(many.weights)
-    few = HierarchicalNet(net, (0.5, 1), vote, window)
-    if vote == "learned":
+    few = HierarchicalNet(net, (0.5, 1), reduction, window)
+    if reduction == "learned":
         few.weights.data = many.weights.data[[0, 2]]
     x = torch.rand(2, 1, 28, 28)  # 0.99 and 1.01 of 28 are 28
     torch.testing.assert_close(many(x), few(x), rtol=0, atol=0)
@@ -141,7 +141,10 @@ def test_small_cnn_is_a_staged_backbone():
         ),
         (lambda: WSMSNet(SmallCNN(), 3), "stages must be from 1 to the backbone's 2 blocks, got 3"),
         (lambda: WSMSNet(SmallCNN(), 2, integration="conv5x5"), "integration must be one of"),
-        (lambda: HierarchicalNet(SmallCNN(), vote="median"), "vote must be one of max, mean"),
+        (
+            lambda: HierarchicalNet(SmallCNN(), reduction="median"),
+            "reduction must be one of max, mean",
+        ),
         (lambda: SmallCNN(conv=[nn.Conv2d]), "one conv for all stages or one a stage, got 1 for 2"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nearfar.data import DataSpec, Lesson, ScaleData
+from nearfar.data import DataSpec, ScaleData, SoftLabels
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, train, train_recipe
@@ -41,8 +41,8 @@ def test_a_network_given_is_trained_as_one_that_is_named(tmp_path):
 
 def test_a_teacher_without_doubt_teaches_labels(tmp_path):
     images = ScaleData(DATA)
-    lesson = Lesson(shares(images, 1.0), images.class_names)
-    taught = train_recipe(recipe(), tmp_path / "taught", soft_labels=lesson)
+    soft_labels = SoftLabels(shares(images, 1.0), images.class_names)
+    taught = train_recipe(recipe(), tmp_path / "taught", soft_labels=soft_labels)
     plain = train_recipe(recipe(), tmp_path / "plain")
     for name, tensor in plain.model.state_dict().items():
         torch.testing.assert_close(taught.model.state_dict()[name], tensor)
@@ -50,25 +50,25 @@ def test_a_teacher_without_doubt_teaches_labels(tmp_path):
 
 def test_what_is_learnt_is_the_cross_entropy_to_the_answers(tmp_path):
     images = ScaleData(DATA)
-    lesson = Lesson(shares(images, 0.6), images.class_names)
+    soft_labels = SoftLabels(shares(images, 0.6), images.class_names)
     torch.manual_seed(0)
     net = create_model("cnn_small", num_classes=10, in_chans=1)
-    train_recipe(recipe(lr=1e-9), tmp_path / "run", network=net, soft_labels=lesson)
+    train_recipe(recipe(lr=1e-9), tmp_path / "run", network=net, soft_labels=soft_labels)
     row = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     columns = row[0].split(",")
     values = [dict(zip(columns, line.split(","), strict=True)) for line in row[1:]]
     loss = next(float(v["train/loss"]) for v in values if v["train/loss"])
     with torch.no_grad():
         logits = net.train()(images.images("train", 1.0))
-    expected = -(lesson.shares["train"] * logits.log_softmax(1)).sum(1).mean()
+    expected = -(soft_labels.shares["train"] * logits.log_softmax(1)).sum(1).mean()
     assert loss == pytest.approx(float(expected), rel=1e-4)
     assert any(v["train/accuracy"] for v in values)
 
 
 def test_another_lesson_is_another_run(tmp_path):
     images = ScaleData(DATA)
-    first = Lesson(shares(images, 0.6), images.class_names)
-    other = Lesson(shares(images, 0.9), images.class_names)
+    first = SoftLabels(shares(images, 0.6), images.class_names)
+    other = SoftLabels(shares(images, 0.9), images.class_names)
     one, two = ScaleData(DATA), ScaleData(DATA)
     one.learn_from(first)
     two.learn_from(other)
@@ -80,21 +80,21 @@ def test_lessons_that_do_not_fit_are_refused():
     images = ScaleData(DATA)
     good = shares(images, 0.5)
     with pytest.raises(InputError, match=r"\[N, 10\] shares for train and validation, got train"):
-        Lesson({"train": good["train"]}, images.class_names)
+        SoftLabels({"train": good["train"]}, images.class_names)
     with pytest.raises(InputError, match="shares for train and validation"):
-        Lesson({**good, "train": good["train"][:, :3]}, images.class_names)
+        SoftLabels({**good, "train": good["train"][:, :3]}, images.class_names)
     with pytest.raises(InputError, match="answers to 5 images for train, and there are 60"):
-        images.learn_from(Lesson({**good, "train": good["train"][:5]}, images.class_names))
+        images.learn_from(SoftLabels({**good, "train": good["train"][:5]}, images.class_names))
 
 
 def test_settings_that_do_not_go_with_it_are_refused(tmp_path):
     images = ScaleData(DATA)
-    lesson = Lesson(shares(images, 0.5), images.class_names)
+    soft_labels = SoftLabels(shares(images, 0.5), images.class_names)
     with pytest.raises(InputError, match="mixup and cutmix need labels"):
-        train_recipe(recipe(mixup=0.2), tmp_path / "run", soft_labels=lesson)
+        train_recipe(recipe(mixup=0.2), tmp_path / "run", soft_labels=soft_labels)
     several = Recipe(ModelSpec("cnn_small"), DATA, FitSpec(), 0, TrainerSpec(devices=2))
     with pytest.raises(InputError, match="trains in one process, got devices=2"):
-        train_recipe(several, tmp_path / "run", soft_labels=lesson)
+        train_recipe(several, tmp_path / "run", soft_labels=soft_labels)
 
 
 def test_a_recipe_may_begin_with_somebodys_weights_and_convert(tmp_path):

@@ -14,14 +14,14 @@ from nearfar.training import FitSpec, ModelSpec, TrainerSpec, train, with_option
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     data = DataSpec(train=60, validation=20, test=20, normalize="standard")
-    model = ModelSpec("hierarchical_cnn_small", {"scales": [0.5, 1.0], "vote": "max"})
+    model = ModelSpec("hierarchical_cnn_small", {"scales": [0.5, 1.0], "reduction": "max"})
     fit = FitSpec(epochs=1, batch_size=20)
     return train(model, data, fit, TrainerSpec(), 0, out=tmp_path_factory.mktemp("run") / "run")
 
 
 def test_more_scales_at_test_time_are_the_same_weights_at_more_scales(trained, tmp_path):
     more = with_options(trained.path, {"scales": [0.5, 0.7, 1.0]}, tmp_path / "more.safetensors")
-    assert more.recipe.model.options == {"scales": [0.5, 0.7, 1.0], "vote": "max"}
+    assert more.recipe.model.options == {"scales": [0.5, 0.7, 1.0], "reduction": "max"}
     assert more.record["best_epoch"] == trained.record["best_epoch"]
     trained_state, state = trained.model.state_dict(), more.model.state_dict()
     assert trained_state.keys() == state.keys()
@@ -51,8 +51,10 @@ def test_it_is_no_finished_run_of_its_recipe(trained, tmp_path):
 
 def test_options_that_do_not_fit_are_refused_and_nothing_is_written(trained, tmp_path):
     out = tmp_path / "other.safetensors"
-    with pytest.raises(InputError, match=r"with options \{'vote': 'learned'\}: .*does not fit"):
-        with_options(trained.path, {"vote": "learned"}, out)
+    with pytest.raises(
+        InputError, match=r"with options \{'reduction': 'learned'\}: .*does not fit"
+    ):
+        with_options(trained.path, {"reduction": "learned"}, out)
     with pytest.raises(InputError, match="every scale must be positive"):
         with_options(trained.path, {"scales": [-1]}, out)
     with pytest.raises(InputError, match="colour"):

@@ -3,10 +3,10 @@
 # The built-in figures register themselves; a new file of figures is imported here.
 from nearfar.auditing import figures as figures
 from nearfar.auditing.accuracy import Figure, ScaleCurve, register_figure
+from nearfar.auditing.audit import audit
 from nearfar.auditing.cost import Cost, cost_of, time_batches
 from nearfar.auditing.intervals import wilson_interval
 from nearfar.auditing.invariance import invariance_scores
-from nearfar.auditing.measure import audit
 from nearfar.auditing.result import Audit, AuditResult, Failure, Flips, LayerScores, Verdict
 from nearfar.auditing.winning_scale import winner_maps
 

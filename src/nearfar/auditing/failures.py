@@ -7,8 +7,8 @@ import math
 import torch
 
 from nearfar.auditing.accuracy import ScaleCurve
-from nearfar.auditing.entrants import Entrant
-from nearfar.auditing.images import AuditedImages
+from nearfar.auditing.audited_images import AuditedImages
+from nearfar.auditing.audited_models import AuditedModel
 from nearfar.auditing.result import Failure
 
 __all__ = ["find_failures"]
@@ -18,7 +18,7 @@ _CONFIDENT = 0.5
 
 
 def find_failures(
-    entrant: Entrant, images: AuditedImages, curve: ScaleCurve, most: int = _MOST
+    model: AuditedModel, images: AuditedImages, curve: ScaleCurve, most: int = _MOST
 ) -> tuple[Failure, ...]:
     """Images classified correctly at scale 1 and most confidently wrongly at another, one entry each.
 
@@ -26,7 +26,7 @@ def find_failures(
     (or, where none has, as much as the most confident).
 
     Args:
-        entrant: the model.
+        model: under audit.
         images: of the audit; these few are read again.
         curve: its predictions, with their confidence.
         most: how many at most.
@@ -48,7 +48,7 @@ def find_failures(
         key=lambda k: (abs(math.log(curve.scales[k] / curve.scales[reference])), curve.scales[k]),
     )
     originals = images.read(chosen)
-    recognised = entrant.show(originals, curve.scales[reference])
+    recognised = model.show(originals, curve.scales[reference])
     failures = []
     for j, i in enumerate(chosen.tolist()):
         enough = min(_CONFIDENT, float(highest[i]))
@@ -61,7 +61,7 @@ def find_failures(
                 answer=int(curve.predictions[k, i]),
                 confidence=float(confidence[k, i]),
                 recognised_image=recognised[j].clone(),
-                failed_image=entrant.show(originals[j : j + 1], curve.scales[k])[0].clone(),
+                failed_image=model.show(originals[j : j + 1], curve.scales[k])[0].clone(),
             )
         )
     return tuple(failures)

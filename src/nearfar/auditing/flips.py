@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nearfar.auditing.entrants import Entrant
-from nearfar.auditing.images import AuditedImages
+from nearfar.auditing.audited_images import AuditedImages
+from nearfar.auditing.audited_models import AuditedModel
 from nearfar.auditing.result import Flips
 from nearfar.data.preprocess import Images
 
@@ -21,7 +21,7 @@ _STEP = 2 ** (1 / 8)
 
 
 def find_flips(
-    entrant: Entrant,
+    model: AuditedModel,
     images: AuditedImages,
     which: Tensor,
     lowest: float,
@@ -35,7 +35,7 @@ def find_flips(
     bisection of that step. All images of a batch are predicted together, each at its own scale.
 
     Args:
-        entrant: the model.
+        model: under audit.
         images: of the audit.
         which: ``[M]`` indices of the images to search.
         lowest, highest: the ends of the search; a direction is left out where 1 is its end.
@@ -48,10 +48,10 @@ def find_flips(
     smaller, larger = [], []
     for indices in images.batches(which, batch_size):
         originals = images.read(indices)
-        first = _predict(entrant, originals, torch.ones(len(indices), dtype=torch.float64))
+        first = _predict(model, originals, torch.ones(len(indices), dtype=torch.float64))
         answered(len(indices))
-        smaller.append(_search(entrant, originals, first, lowest, answered))
-        larger.append(_search(entrant, originals, first, highest, answered))
+        smaller.append(_search(model, originals, first, lowest, answered))
+        larger.append(_search(model, originals, first, highest, answered))
     none = torch.empty(0, dtype=torch.float64)
     return Flips(
         which,
@@ -69,7 +69,7 @@ def most_answers(count: int, lowest: float, highest: float) -> int:
 
 
 def _search(
-    entrant: Entrant,
+    model: AuditedModel,
     images: Images,
     first: Tensor,
     end: float,
@@ -85,7 +85,7 @@ def _search(
             break
         scale = end if step == steps else end ** (step / steps)
         scales = torch.full((len(left),), scale, dtype=torch.float64)
-        changed = _predict(entrant, _some(images, left), scales) != first[left]
+        changed = _predict(model, _some(images, left), scales) != first[left]
         answered(len(left))
         other[left[changed]] = scale
         same[left[~changed]] = scale
@@ -94,7 +94,7 @@ def _search(
         if not len(flipped):
             break
         middle = (same[flipped] * other[flipped]).sqrt()
-        changed = _predict(entrant, _some(images, flipped), middle) != first[flipped]
+        changed = _predict(model, _some(images, flipped), middle) != first[flipped]
         answered(len(flipped))
         other[flipped[changed]] = middle[changed]
         same[flipped[~changed]] = middle[~changed]
@@ -116,8 +116,8 @@ def _bisections(end: float) -> int:
     return max(0, math.ceil(math.log2(width / math.log(PRECISION)) - 1e-9))
 
 
-def _predict(entrant: Entrant, images: Images, scales: Tensor) -> Tensor:
-    return entrant.recogniser.ask(entrant.show_each(images, scales)).argmax(dim=1)
+def _predict(model: AuditedModel, images: Images, scales: Tensor) -> Tensor:
+    return model.classifier.predict(model.show_each(images, scales)).argmax(dim=1)
 
 
 def _some(images: Images, indices: Tensor) -> Images:

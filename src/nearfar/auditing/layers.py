@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from nearfar.auditing.entrants import Entrant
-from nearfar.auditing.images import AuditedImages
+from nearfar.auditing.audited_images import AuditedImages
+from nearfar.auditing.audited_models import AuditedModel
 from nearfar.auditing.invariance import invariance_scores, recorded_outputs
 from nearfar.auditing.result import LayerScores
 from nearfar.errors import InputError
@@ -36,7 +36,7 @@ _BATCH = 25
 _EDGE = 1 / 8
 
 
-def check_layers(entrants: Sequence[Entrant], layers: bool | Sequence[str]) -> None:
+def check_layers(audited_models: Sequence[AuditedModel], layers: bool | Sequence[str]) -> None:
     """Refuses patterns that no layer's name matches; nothing is run.
 
     Raises:
@@ -44,7 +44,7 @@ def check_layers(entrants: Sequence[Entrant], layers: bool | Sequence[str]) -> N
     """
     if isinstance(layers, bool):
         return
-    names = [name for e in entrants if e.recogniser.module for name, _ in _modules(e)]
+    names = [name for e in audited_models if e.classifier.module for name, _ in _modules(e)]
     for pattern in layers:
         if not fnmatch.filter(names, pattern):
             some = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
@@ -59,7 +59,7 @@ def layer_scales(scales: Sequence[float]) -> tuple[float, ...]:
 
 
 def score_layers(
-    entrant: Entrant,
+    model: AuditedModel,
     images: AuditedImages,
     which: Tensor,
     scales: Sequence[float],
@@ -69,7 +69,7 @@ def score_layers(
     """Invariance score and equivariance error of a network's layers, by hooks: it is not changed.
 
     Args:
-        entrant: the model.
+        model: under audit.
         images: of the audit.
         which: ``[M]`` indices of the images to measure on.
         scales: of the audit; those from ½ to 2 are used.
@@ -85,15 +85,15 @@ def score_layers(
     Limits:
         Layers that do not return one map, or run more than once an image, are left out, with the reason.
     """
-    module = entrant.recogniser.module
+    module = model.classifier.module
     if module is None:
         return None
     scales, count = layer_scales(scales), len(which)
-    names = _candidates(entrant, layers)
-    obstacle = _obstacle(entrant, count, scales, names)
+    names = _candidates(model, layers)
+    obstacle = _obstacle(model, count, scales, names)
     if obstacle:
         return LayerScores((), (), (), (), {"all layers": obstacle}, count)
-    inputs_at = _preparation(entrant, module, images)
+    inputs_at = _preparation(model, module, images)
     names, left_out = _usable(module, inputs_at(1.0)(which[:2]), names)
     if not names:
         return LayerScores((), (), (), (), left_out, count)
@@ -107,7 +107,7 @@ def score_layers(
         batch_size=_BATCH,
         progress=lambda step: answered(count),
     )
-    errors = _errors(entrant, which, inputs_at, names, scales)
+    errors = _errors(model, which, inputs_at, names, scales)
     answered(count * len(scales))
     return LayerScores(
         tuple(names),
@@ -170,41 +170,41 @@ def relative_errors(moved: Tensor, expected: Tensor) -> Tensor:
     return errors
 
 
-def _modules(entrant: Entrant) -> Iterator[tuple[str, nn.Module]]:
-    assert entrant.recogniser.module is not None, "checked before"
-    return (named for named in entrant.recogniser.module.named_modules() if named[0])
+def _modules(model: AuditedModel) -> Iterator[tuple[str, nn.Module]]:
+    assert model.classifier.module is not None, "checked before"
+    return (named for named in model.classifier.module.named_modules() if named[0])
 
 
-def _candidates(entrant: Entrant, layers: bool | Sequence[str]) -> list[str]:
+def _candidates(model: AuditedModel, layers: bool | Sequence[str]) -> list[str]:
     """The names of the layers asked for."""
     if isinstance(layers, bool):
-        return [name for name, module in _modules(entrant) if isinstance(module, nn.Conv2d)]
-    every = [name for name, _ in _modules(entrant)]
+        return [name for name, module in _modules(model) if isinstance(module, nn.Conv2d)]
+    every = [name for name, _ in _modules(model)]
     matched = {name for pattern in layers for name in fnmatch.filter(every, pattern)}
     return [name for name in every if name in matched]
 
 
 def _obstacle(
-    entrant: Entrant, images: int, scales: Sequence[float], names: Sequence[str]
+    model: AuditedModel, images: int, scales: Sequence[float], names: Sequence[str]
 ) -> str | None:
     """Why no layer can be measured, or ``None``."""
     if images < _LEAST_IMAGES or not scales:
         return f"needs {_LEAST_IMAGES} images and a scale from 0.5 to 2 besides 1"
     if not names:
         return "there is no convolution among its modules"
-    if entrant.recogniser.batch is not None:
-        return f"it takes batches of {entrant.recogniser.batch} images only"
+    if model.classifier.batch is not None:
+        return f"it takes batches of {model.classifier.batch} images only"
     return None
 
 
 def _preparation(
-    entrant: Entrant, module: nn.Module, images: AuditedImages
+    model: AuditedModel, module: nn.Module, images: AuditedImages
 ) -> Callable[[float], Callable[[Tensor], Tensor]]:
     """Scale → (indices of images → the network's inputs at that scale)."""
     parameter = next(module.parameters(), torch.empty(0))
 
     def inputs_at(scale: float) -> Callable[[Tensor], Tensor]:
-        return lambda indices: entrant.show(images.read(indices), scale).to(
+        return lambda indices: model.show(images.read(indices), scale).to(
             parameter.device, parameter.dtype
         )
 
@@ -237,14 +237,14 @@ def _usable(
 
 
 def _errors(
-    entrant: Entrant,
+    model: AuditedModel,
     which: Tensor,
     inputs_at: Callable[[float], Callable[[Tensor], Tensor]],
     names: Sequence[str],
     scales: Sequence[float],
 ) -> dict[str, list[float]]:
     """Median equivariance error by layer, at each scale."""
-    module, protocol = entrant.recogniser.module, entrant.protocol
+    module, protocol = model.classifier.module, model.protocol
     assert module is not None, "checked before"
     # Content that reaches beyond the canvas at scale 1 is not known there.
     known = min(1.0, min(protocol.content_size) / max(protocol.canvas_size))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from nearfar.auditing.entrants import Entrant
-from nearfar.auditing.images import AuditedImages
+from nearfar.auditing.audited_images import AuditedImages
+from nearfar.auditing.audited_models import AuditedModel
 from nearfar.data import ScaleProtocol
 
 __all__ = ["shown_notes"]
@@ -20,25 +20,25 @@ _BACKGROUNDS: dict[object, str] = {
 
 
 def shown_notes(
-    entrant: Entrant, images: AuditedImages, scales: Sequence[float]
+    model: AuditedModel, images: AuditedImages, scales: Sequence[float]
 ) -> tuple[str, ...]:
-    """How images were shown to a recogniser: canvas, cropping, padding, colours, and where detail ends.
+    """How images were shown to a classifier: canvas, cropping, padding, colours, and where detail ends.
 
     Args:
-        entrant: the recogniser.
+        model: the classifier.
         images: of the audit.
         scales: of the audit.
     """
-    protocol = entrant.protocol
+    protocol = model.protocol
     notes = [_canvas(protocol), _enlarged(protocol, images, scales)]
-    in_chans = entrant.recogniser.card.in_chans
+    in_chans = model.classifier.input_spec.in_chans
     if in_chans != images.channels:
         notes.append(
             "Grey images are shown with three equal channels."
             if images.channels == 1
             else "Colours are shown as grey: 0.299 R + 0.587 G + 0.114 B."
         )
-    notes.append(entrant.recogniser.card.assumed)
+    notes.append(model.classifier.input_spec.assumed)
     return tuple(note for note in notes if note)
 
 

@@ -16,11 +16,11 @@ from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.conversion import ConversionMethod, list_methods, method_class
 from nearfar.data import DataSpec
+from nearfar.deploy import CheckSpec, ConvertResult, FinetuneSpec, InputOptions
+from nearfar.deploy import convert as convert_model
+from nearfar.deploy.conversion_page import summary, verdict
+from nearfar.deploy.conversion_settings import FINETUNE
 from nearfar.errors import InputError
-from nearfar.shipping import CheckSpec, ConvertResult, FinetuneSpec, InputOptions
-from nearfar.shipping import convert as convert_model
-from nearfar.shipping.conversion_page import summary, verdict
-from nearfar.shipping.conversion_settings import FINETUNE
 from nearfar.training import FitSpec
 
 EXAMPLES = """\

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
+from nearfar.deploy import ExportResult
+from nearfar.deploy import export as export_model
 from nearfar.progress import Progress, silent
-from nearfar.shipping import ExportResult
-from nearfar.shipping import export as export_model
 
 EXAMPLES = """\
   nearfar export runs/digits_si/weights.safetensors --out digits.onnx
@@ -30,12 +30,12 @@ def export(
     tolerance: float = 1e-4,
     progress: Progress = silent,
 ) -> ExportResult:
-    """Writes a recogniser as a file that runs without nearfar: ONNX, or a program of torch.export.
+    """Writes a classifier as a file that runs without nearfar: ONNX, or a program of torch.export.
 
     The file takes images [B, C, H, W] of values from 0 to 1, normalises them itself and gives logits.
-    Number and size of the images are left open where the network bears it. Before the file takes its
-    place, its answers to random images of several sizes are compared with the network's. A card (how an
-    image becomes its input, and the names of the classes) goes along inside it and beside it.
+    Number and size of the images are left open where the network allows it. Before the file replaces an
+    earlier one, its logits for random images of several sizes are compared with the network's. Its input
+    spec (how an image becomes its input, and the names of the classes) is stored inside it and beside it.
 
     Args:
         model: a checkpoint, a .pt2, NAME@WEIGHTS, hub:OWNER/NAME or package.module:network.
@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> None:
     shapes = ", ".join("×".join(map(str, shape)) for shape in result.shapes)
     quoted = shlex.quote(str(result.path))
     lines = [
-        f"{result.path} takes {result.openness}; its card is in it and in {result.card_path}.",
+        f"{result.path} takes {result.openness}; its input spec is in it and in {result.input_spec_path}.",
         f"Its answers differ from the network's by {result.error:.1g} of the largest at most (on random "
         f"images of {shapes}).",
         *result.notes,

@@ -29,8 +29,8 @@ COMMANDS = {
     "count": "Count a network layer by layer: units, connections, weights, receptive fields.",
 }
 _HELP = """\
-nearfar makes image recognisers that know a thing whether it is near or far,
-and measures how well any recogniser does.
+nearfar makes image classifiers that know a thing whether it is near or far,
+and measures how well any classifier does.
 
 usage: nearfar COMMAND [OPTIONS]
 

@@ -16,10 +16,10 @@ from rich.table import Table
 from nearfar.atomic import atomic_path
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
+from nearfar.deploy import Prediction
+from nearfar.deploy import predict as predict_images
 from nearfar.errors import InputError
 from nearfar.progress import Progress, silent
-from nearfar.shipping import Prediction
-from nearfar.shipping import predict as predict_images
 
 EXAMPLES = """\
   nearfar predict resnet18@pretrained photo.jpg
@@ -48,9 +48,9 @@ def predict(
     num_classes: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[Prediction]:
-    """Asks a recogniser about images.
+    """Asks a classifier about images.
 
-    Every image is turned as its EXIF data ask and laid on the recogniser's canvas, whatever its size. An
+    Every image is turned as its EXIF data ask and laid on the classifier's canvas, whatever its size. An
     image that cannot be read is answered with an error, also on standard error, and the rest goes on.
 
     Args:

@@ -13,7 +13,7 @@ from nearfar.conversion.registry import register_method
 from nearfar.conversion.trial import published_side, size_fault
 from nearfar.errors import InputError
 from nearfar.grid import level_size
-from nearfar.models import HierarchicalNet, Vote
+from nearfar.models import HierarchicalNet, Reduction
 from nearfar.scale_sets import as_scales
 
 __all__ = ["PyramidEnsemble"]
@@ -28,7 +28,7 @@ class PyramidEnsemble(ConversionMethod):
 
     Args:
         scales: at which scales it meets the image.
-        vote: ``logsumexp`` (the mean of the scales' probabilities), ``mean``, ``max``, or ``learned``: a
+        reduction: ``logsumexp`` (the mean of the scales' probabilities), ``mean``, ``max``, or ``learned``: a
             weighted mean of the scales' probabilities, the weights learnt (one parameter a scale).
         window: ``image``: no level is larger than the image; of those above scale 1 the middle is used.
             ``all``: every level shows all of the image; a level at scale 2 costs four times the network.
@@ -39,12 +39,12 @@ class PyramidEnsemble(ConversionMethod):
     """
 
     scales: tuple[float, ...] = (0.6, 1.0, 1.68)
-    vote: Vote = "logsumexp"
+    reduction: Reduction = "logsumexp"
     window: _Window = "image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", as_scales(self.scales))
-        for name, words in (("vote", get_args(Vote)), ("window", get_args(_Window))):
+        for name, words in (("reduction", get_args(Reduction)), ("window", get_args(_Window))):
             if getattr(self, name) not in words:
                 raise InputError(
                     f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}"
@@ -52,12 +52,12 @@ class PyramidEnsemble(ConversionMethod):
 
     @property
     def trains_original(self) -> bool:
-        """Unless the vote is learnt, which needs all levels at once.
+        """Unless the reduction is learnt, which needs all levels at once.
 
         What the levels show the network are other sizes, which is what augmentation shows it too, for the
         cost of one level.
         """
-        return self.vote != "learned"
+        return self.reduction != "learned"
 
     @classmethod
     def usable_as(cls, network: nn.Module, side: int | None) -> str:
@@ -93,7 +93,7 @@ class PyramidEnsemble(ConversionMethod):
             "fixed": f"each through a window of {side} pixels",
         }[self.window]
         scales = ", ".join(f"{s:g}" for s in self.scales)
-        after = f"the same at scales {scales} ({levels}), combined by {self.vote}"
+        after = f"the same at scales {scales} ({levels}), combined by {self.reduction}"
         make = partial(_over_a_pyramid, conversion=self, side=side)
         return Plan(self, (Change("", type(network).__name__, after, make),))
 
@@ -117,9 +117,9 @@ class PyramidEnsemble(ConversionMethod):
 
 def _over_a_pyramid(old: nn.Module, conversion: PyramidEnsemble, side: int | None) -> nn.Module:
     window: Any = {"image": "image", "all": None, "fixed": side}[conversion.window]
-    whole = HierarchicalNet(old, conversion.scales, conversion.vote, window)
+    whole = HierarchicalNet(old, conversion.scales, conversion.reduction, window)
     first = next((p for p in old.parameters() if p.is_floating_point()), None)
     if first is not None:
-        whole.to(device=first.device, dtype=first.dtype)  # the learnt vote, if there is one
+        whole.to(device=first.device, dtype=first.dtype)  # the learnt reduction, if there is one
     whole.training = old.training
     return whole

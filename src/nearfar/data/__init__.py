@@ -6,7 +6,7 @@ from nearfar.data.normalization import Normalisation, Normalised
 from nearfar.data.preprocess import Preprocess
 from nearfar.data.protocol import ScaleProtocol
 from nearfar.data.protocols import SCENARIOS, mnist_scale, scenario
-from nearfar.data.soft_labels import Lesson
+from nearfar.data.soft_labels import SoftLabels
 from nearfar.data.sources import list_sources, load_source, register_index, register_source
 from nearfar.data.spec import DataSpec
 
@@ -14,7 +14,7 @@ __all__ = [
     "SCENARIOS",
     "DataSpec",
     "LabelledImages",
-    "Lesson",
+    "SoftLabels",
     "Normalisation",
     "Normalised",
     "Preprocess",

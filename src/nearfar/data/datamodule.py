@@ -15,7 +15,7 @@ from nearfar.data.dataset import EpochBatches, ShownImages
 from nearfar.data.image_dataset import LabelledImages, channels_of, take_images
 from nearfar.data.normalization import Normalisation
 from nearfar.data.prefetch import AheadLoader
-from nearfar.data.soft_labels import Lesson
+from nearfar.data.soft_labels import SoftLabels
 from nearfar.data.sources import load_source
 from nearfar.data.spec import DataSpec
 from nearfar.data.splits import split_indices, stratified_order
@@ -57,7 +57,7 @@ class ScaleData(L.LightningDataModule):
         self.skipped = data.skipped
         self.edition = data.edition
         self._begin = (0, 0)
-        self._lesson: Lesson | None = None
+        self._lesson: SoftLabels | None = None
         self._colours: Colours | None = None
         self._measured: Tensor | None = None
         self._images = data.images
@@ -78,7 +78,7 @@ class ScaleData(L.LightningDataModule):
         fingerprint = self._data.fingerprint()
         if self._lesson is None:
             return fingerprint
-        return {**fingerprint, "lesson": self._lesson.digest()}
+        return {**fingerprint, "soft_labels": self._lesson.digest()}
 
     def images(self, split: str, scale: float, first: int | None = None, margin: int = 0) -> Tensor:
         """Images of ``train``, ``validation`` or ``test`` at one scale: ``[N, C, S, S]``.
@@ -92,23 +92,23 @@ class ScaleData(L.LightningDataModule):
         images = self._images[self.indices[split][:first]]
         return self.spec.protocol.render(images, scale, channels=self.in_chans, margin=margin)
 
-    def learn_from(self, lesson: Lesson) -> None:
+    def learn_from(self, soft_labels: SoftLabels) -> None:
         """Teaches a teacher's answers in place of the labels of training and validation images.
 
         Raises:
             InputError: answers to another number of images.
         """
-        for split, shares in lesson.shares.items():
+        for split, shares in soft_labels.shares.items():
             if len(shares) != len(self.indices[split]):
                 raise InputError(
-                    f"the lesson has answers to {len(shares)} images for {split}, and there are "
+                    f"the soft_labels has answers to {len(shares)} images for {split}, and there are "
                     f"{len(self.indices[split])}; ask the teacher about these images"
                 )
-        self._lesson = lesson
-        self.class_names = lesson.class_names
+        self._lesson = soft_labels
+        self.class_names = soft_labels.class_names
 
     def labels(self, split: str) -> Tensor:
-        """The labels of :meth:`images`, ``[N]``; of a lesson, the largest shares."""
+        """The labels of :meth:`images`, ``[N]``; of a soft_labels, the largest shares."""
         if self._lesson is not None and split in self._lesson.shares:
             return self._lesson.shares[split].argmax(1)
         return self._labels[self.indices[split]]

@@ -1,4 +1,4 @@
-"""Lesson: what a teacher says of images, in place of labels."""
+"""SoftLabels: what a teacher says of images, in place of labels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from nearfar.errors import InputError
 
-__all__ = ["Lesson"]
+__all__ = ["SoftLabels"]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SoftLabels:
     """A teacher's answers to the images of each split.
 
     Args:
@@ -34,12 +34,12 @@ class Lesson:
         wrong = [s for s, v in self.shares.items() if v.shape[1:] != (len(self.class_names),)]
         if missing or wrong:
             raise InputError(
-                f"a lesson needs [N, {len(self.class_names)}] shares for train and validation, got "
+                f"a soft_labels needs [N, {len(self.class_names)}] shares for train and validation, got "
                 + ", ".join(f"{s}: {tuple(v.shape)}" for s, v in self.shares.items())
             )
 
     def digest(self) -> str:
-        """Tells one lesson from another."""
+        """Tells one soft_labels from another."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
         for name in sorted(self.shares):
             digest.update(self.shares[name].float().contiguous().numpy().tobytes())

@@ -12,7 +12,7 @@ from typing import Any
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing.report import figure_bytes
 from nearfar.errors import InputError
-from nearfar.experiments.elsewhere import finished_elsewhere
+from nearfar.experiments.external_results import finished_elsewhere
 from nearfar.experiments.running import all_finished, run_all, still_to_train
 from nearfar.experiments.tables import TABLES
 from nearfar.experiments.tables.table import Measured, Row, Run, Table

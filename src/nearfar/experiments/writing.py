@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nearfar.experiments.changes import changes
+from nearfar.experiments.config_diff import changes
 from nearfar.experiments.tables.table import Column, Measured, Printed, Row, Table
 from nearfar.training import Recipe
 

@@ -16,23 +16,23 @@ from nearfar.models import (  # noqa: F401 (importing a family registers it)
     zfnet,
 )
 from nearfar.models.cnn_small import SmallCNN
-from nearfar.models.committee import Committee
+from nearfar.models.ensemble import Ensemble
 from nearfar.models.fcn import FCN
-from nearfar.models.hierarchical import HierarchicalNet, Vote
+from nearfar.models.hierarchical import HierarchicalNet, Reduction
 from nearfar.models.registry import create_model, input_size, is_ours, list_models
 from nearfar.models.staged import StagedBackbone, StagedNet
 from nearfar.models.weights import load_weights, read_weights
 from nearfar.models.wsms import Integration, WSMSNet
 
 __all__ = [
-    "Committee",
+    "Ensemble",
     "FCN",
     "HierarchicalNet",
     "Integration",
     "SmallCNN",
     "StagedBackbone",
     "StagedNet",
-    "Vote",
+    "Reduction",
     "WSMSNet",
     "create_model",
     "input_size",

@@ -8,15 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
-from nearfar.models.committee import Committee
+from nearfar.models.ensemble import Ensemble
 from nearfar.models.heads import DenseHead
-from nearfar.models.hierarchical import HierarchicalNet, Vote
+from nearfar.models.hierarchical import HierarchicalNet, Reduction
 from nearfar.models.initialisation import reset_he
 from nearfar.models.registry import register
 from nearfar.models.staged import StagedNet
 from nearfar.scale_sets import ScaleSet
 
-__all__ = ["DigitCNN", "cnn_digit", "committee_zoom_digit", "zoom_digit"]
+__all__ = ["DigitCNN", "cnn_digit", "ensemble_zoom_digit", "zoom_digit"]
 
 
 class DigitCNN(StagedNet):
@@ -113,12 +113,12 @@ def cnn_digit(**kwargs: Any) -> DigitCNN:
 @register((1, 28, 28), first_conv="net.stages.0.0", classifier="net.head.fc")
 def zoom_digit(
     scales: ScaleSet = (1.0, 1.4, 2.0, 2.8),
-    vote: Vote = "logsumexp",
+    reduction: Reduction = "logsumexp",
     window: int = 24,
     **kwargs: Any,
 ) -> HierarchicalNet:
     """The plain net, built for a window of 24 pixels, that looks at the image's middle at four scales."""
-    return HierarchicalNet(DigitCNN(img_size=window, **kwargs), scales, vote, window)
+    return HierarchicalNet(DigitCNN(img_size=window, **kwargs), scales, reduction, window)
 
 
 @register(
@@ -126,8 +126,8 @@ def zoom_digit(
     first_conv=tuple(f"members.{m}.net.stages.0.0" for m in range(3)),
     classifier=tuple(f"members.{m}.net.head.fc" for m in range(3)),
 )
-def committee_zoom_digit(members: int = 3, **kwargs: Any) -> Committee:
+def ensemble_zoom_digit(members: int = 3, **kwargs: Any) -> Ensemble:
     """Three of the zooming nets, that answer together."""
     if members < 1:
         raise InputError(f"members must be at least 1, got {members}")
-    return Committee(zoom_digit(**kwargs) for _ in range(members))
+    return Ensemble(zoom_digit(**kwargs) for _ in range(members))

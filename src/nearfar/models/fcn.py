@@ -27,7 +27,7 @@ class FCN(nn.Module):
     Args:
         backbone: one of ours, or a convolutional one of timm's; its classifier is taken off.
         num_classes: classes, at least 1.
-        skips: how many finer stages also vote (0: FCN-32s over a backbone that reduces by 32, 1:
+        skips: how many finer stages also reduction (0: FCN-32s over a backbone that reduces by 32, 1:
             FCN-16s, 2: FCN-8s).
 
     Shape:
@@ -52,14 +52,18 @@ class FCN(nn.Module):
             )
         self.num_classes = num_classes
         self.scales: tuple[float, ...] | None = None
-        self.vote: How = "max"
+        self.reduction: How = "max"
         if isinstance(backbone, HierarchicalNet):
-            if backbone.vote == "learned":
+            if backbone.reduction == "learned":
                 raise InputError(
                     "FCN combines the labels of a net over a pyramid by max, mean or logsumexp, got one "
-                    "whose vote is learned; build it with another"
+                    "whose reduction is learned; build it with another"
                 )
-            self.scales, self.vote, backbone = backbone.scales, backbone.vote, backbone.net
+            self.scales, self.reduction, backbone = (
+                backbone.scales,
+                backbone.reduction,
+                backbone.net,
+            )
         self.each = _Labels(backbone, num_classes, skips)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +71,7 @@ class FCN(nn.Module):
             labels: Tensor = self.each(x)
             return labels
         levels = expand(x, distinct_scales(x, self.scales))
-        return collapse(pyramid.map(lambda y: self.each(y).log_softmax(1), levels), self.vote)
+        return collapse(pyramid.map(lambda y: self.each(y).log_softmax(1), levels), self.reduction)
 
 
 class _Labels(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
-from nearfar.open_sizes import has_open_size
+from nearfar.symbolic_sizes import has_open_size
 
 __all__ = ["DenseHead", "check_grid", "classifier", "only_mean"]
 

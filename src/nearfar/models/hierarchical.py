@@ -13,13 +13,13 @@ from nearfar.errors import InputError
 from nearfar.grid import level_size
 from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.registry import register
-from nearfar.open_sizes import has_open_size
 from nearfar.pyramid import Pyramid, collapse, expand, zoom
 from nearfar.scale_sets import ScaleSet, as_scales
+from nearfar.symbolic_sizes import has_open_size
 
-__all__ = ["HierarchicalNet", "Vote", "Window", "distinct_scales", "hierarchical_cnn_small"]
+__all__ = ["HierarchicalNet", "Reduction", "Window", "distinct_scales", "hierarchical_cnn_small"]
 
-Vote = Literal["max", "mean", "logsumexp", "learned"]
+Reduction = Literal["max", "mean", "logsumexp", "learned"]
 Window = int | Literal["image"] | None
 
 
@@ -35,7 +35,7 @@ class HierarchicalNet(nn.Module):
     Args:
         net: the classifier, ``[B, C, H, W]`` at any H and W → ``[B, K]``.
         scales: at which scales it meets the image.
-        vote: ``logsumexp`` (the sum of the scales' probabilities: a scale that sees nothing it knows
+        reduction: ``logsumexp`` (the sum of the scales' probabilities: a scale that sees nothing it knows
             spreads its share and is outvoted by one that is sure), ``mean`` (the product of their
             probabilities: every scale must agree), ``max`` (the surest scale decides, class by
             class), or ``learned`` (the sum of the scales' probabilities, each times a weight that is
@@ -52,7 +52,7 @@ class HierarchicalNet(nn.Module):
         ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
 
     Raises:
-        InputError: bad scales or ``vote``; on the first image, a net that answers with maps.
+        InputError: bad scales or ``reduction``; on the first image, a net that answers with maps.
 
     Limits:
         The net must take images of any size; one built for a fixed size, such as most vision
@@ -66,7 +66,7 @@ class HierarchicalNet(nn.Module):
         self,
         net: nn.Module,
         scales: ScaleSet = "octave",
-        vote: Vote = "logsumexp",
+        reduction: Reduction = "logsumexp",
         window: Window = None,
     ) -> None:
         super().__init__()
@@ -74,13 +74,15 @@ class HierarchicalNet(nn.Module):
             raise InputError(
                 f"window must be a number of pixels, at least 1, 'image' or None, got {window!r}"
             )
-        if vote not in get_args(Vote):
-            raise InputError(f"vote must be one of {', '.join(get_args(Vote))}, got {vote!r}")
+        if reduction not in get_args(Reduction):
+            raise InputError(
+                f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}"
+            )
         self.net = net
         self.scales = as_scales(scales)
-        self.vote: Vote = vote
+        self.reduction: Reduction = reduction
         self.window: Window = window
-        if vote == "learned":
+        if reduction == "learned":
             self.weights = nn.Parameter(torch.zeros(len(self.scales)))
         self.num_classes = getattr(net, "num_classes", None)
 
@@ -96,7 +98,7 @@ class HierarchicalNet(nn.Module):
         return self._at_scales(self.net.forward_features, x)  # type: ignore[arg-type]
 
     def forward_head(self, x: Pyramid, pre_logits: bool = False) -> Tensor:
-        """The vote over the scales; ``pre_logits``, or no classifier: the mean of what meets it."""
+        """The reduction over the scales; ``pre_logits``, or no classifier: the mean of what meets it."""
         flat = pre_logits or self.num_classes == 0
         heads = pyramid.map(
             lambda y: self.net.forward_head(y, pre_logits=flat),  # type: ignore[operator]
@@ -123,8 +125,8 @@ class HierarchicalNet(nn.Module):
 
     def _voted(self, logits: Pyramid) -> Tensor:
         log_p = pyramid.map(lambda y: y.log_softmax(dim=-1), logits)
-        if self.vote != "learned":
-            return collapse(log_p, self.vote)
+        if self.reduction != "learned":
+            return collapse(log_p, self.reduction)
         weights: Tensor = self.weights
         if len(log_p) < len(self.scales):
             weights = weights[[self.scales.index(s) for s in log_p.scales]]
@@ -133,7 +135,7 @@ class HierarchicalNet(nn.Module):
 
     def extra_repr(self) -> str:
         window = "" if self.window is None else f", window={self.window!r}"
-        return f"scales={self.scales}, vote={self.vote!r}{window}"
+        return f"scales={self.scales}, reduction={self.reduction!r}{window}"
 
 
 def distinct_scales(x: Tensor, scales: tuple[float, ...]) -> tuple[float, ...]:
@@ -160,7 +162,7 @@ def distinct_scales(x: Tensor, scales: tuple[float, ...]) -> tuple[float, ...]:
 
 @register((3, 28, 28), first_conv="net.stages.0.0", classifier="net.head.fc")
 def hierarchical_cnn_small(
-    scales: ScaleSet = "octave", vote: Vote = "logsumexp", **kwargs: Any
+    scales: ScaleSet = "octave", reduction: Reduction = "logsumexp", **kwargs: Any
 ) -> HierarchicalNet:
     """The small CNN over a whole pyramid; the parameters of the plain net exactly."""
-    return HierarchicalNet(SmallCNN(**kwargs), scales, vote)
+    return HierarchicalNet(SmallCNN(**kwargs), scales, reduction)

@@ -185,7 +185,7 @@ def with_options(path: Path | str, options: Mapping[str, Any], out: Path | str) 
 
     Limits:
         Weights fit where names and shapes do. Those that belong to a scale by its position
-        (``vote: learned``) are right for the scales of training alone. The scales of a converted
+        (``reduction: learned``) are right for the scales of training alone. The scales of a converted
         network are its conversion's: convert its original again with other ones.
     """
     path, out = Path(path), Path(out)

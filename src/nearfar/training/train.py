@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, distributed, nn
 
-from nearfar.data import DataSpec, Lesson, Normalised, ScaleData
+from nearfar.data import DataSpec, Normalised, ScaleData, SoftLabels
 from nearfar.data.unreadable import SKIPPED, listing_skipped
 from nearfar.errors import InputError
 from nearfar.models.initialisation import draw_weights
@@ -88,7 +88,7 @@ def train_recipe(
     out: Path | str,
     progress: Progress = silent,
     network: nn.Module | None = None,
-    soft_labels: Lesson | None = None,
+    soft_labels: SoftLabels | None = None,
 ) -> Checkpoint:
     """:func:`train`, with what a recipe cannot name: a network that exists already, a teacher's soft labels.
 
@@ -125,7 +125,9 @@ def train_recipe(
         return load_checkpoint(out / WEIGHTS)
 
 
-def _check_additions(recipe: Recipe, network: nn.Module | None, soft_labels: Lesson | None) -> None:
+def _check_additions(
+    recipe: Recipe, network: nn.Module | None, soft_labels: SoftLabels | None
+) -> None:
     """Refuses settings that do not go with a network or soft labels beside the recipe."""
     if network is None and soft_labels is None:
         return
@@ -170,7 +172,7 @@ def _train(
     process: ProcessInfo,
     progress: Progress,
     network: nn.Module | None = None,
-    soft_labels: Lesson | None = None,
+    soft_labels: SoftLabels | None = None,
 ) -> Checkpoint:
     """Trains in one of the run's processes; the first one writes the weights."""
     # Some backward passes have no deterministic form on a GPU; there that is a warning.
@@ -191,7 +193,7 @@ def _train(
 
 
 def _load_images(
-    recipe: Recipe, out: Path, process: ProcessInfo, soft_labels: Lesson | None
+    recipe: Recipe, out: Path, process: ProcessInfo, soft_labels: SoftLabels | None
 ) -> ScaleData:
     def load() -> ScaleData:
         images = ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
@@ -378,7 +380,7 @@ def _save_best(recipe: Recipe, images: ScaleData, out: Path) -> None:
             "normalisation": None if normalisation is None else dataclasses.asdict(normalisation),
             "colours": None if colours is None else dataclasses.asdict(colours),
             "edition": images.edition,
-            "data": {k: v for k, v in images.fingerprint().items() if k != "lesson"},
+            "data": {k: v for k, v in images.fingerprint().items() if k != "soft_labels"},
             **versions(),
             "best_epoch": best.epoch + 1,
             "validation_loss": best.loss,

@@ -22,7 +22,7 @@ __all__ = ["WEAK_SCALES"]
 
 _SEEDS = (0,)
 #: The image and ever smaller copies of it, an octave in two steps: a Gaussian pyramid.
-_GAUSSIAN = {"scales": [1.0, 0.71, 0.5, 0.35], "vote": "max"}
+_GAUSSIAN = {"scales": [1.0, 0.71, 0.5, 0.35], "reduction": "max"}
 _AUGMENTED = (0.5, 2.0)
 #: Nets, and by how much each training image's size is changed each epoch.
 _NETS: dict[str, tuple[ModelSpec, tuple[float, float] | None]] = {

@@ -1,0 +1,129 @@
+"""Audited models: the classifiers of an audit, each with its name and the way it is shown images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from nearfar.classifiers import Classifier, Model, load_classifier
+from nearfar.classifiers.files import input_spec_path
+from nearfar.data import ScaleProtocol
+from nearfar.data.preprocess import Background, Images
+from nearfar.errors import InputError
+
+__all__ = ["AuditedModel", "Models", "open_models"]
+
+Models = Model | Sequence[Model] | Mapping[str, Model]
+"""One model, several, or several by name; each what :func:`nearfar.classifiers.load_classifier` takes."""
+
+
+@dataclass(frozen=True)
+class AuditedModel:
+    """A classifier under audit.
+
+    Attributes:
+        name: in tables; no two of an audit have the same.
+        classifier: what is asked.
+        protocol: its canvas, and how images are laid on it.
+        notes: what a reader has to know of its name.
+    """
+
+    name: str
+    classifier: Classifier
+    protocol: ScaleProtocol
+    notes: tuple[str, ...] = ()
+
+    def show(self, images: Images, scale: float) -> Tensor:
+        """Decoded images → ``[B, in_chans, S, S]`` at a scale, values from 0 to 1."""
+        return self.protocol.render(images, scale, channels=self.classifier.input_spec.in_chans)
+
+    def show_each(self, images: Images, scales: Tensor) -> Tensor:
+        """:meth:`show` with a scale of its own for each image, ``[B]``."""
+        return self.protocol.render_each(
+            images, scales, channels=self.classifier.input_spec.in_chans
+        )
+
+
+def open_models(
+    models: Models,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    size: int | None = None,
+    num_classes: int | None = None,
+    background: Background | None = None,
+) -> tuple[AuditedModel, ...]:
+    """Opens the models of an audit.
+
+    Classifiers of the same name are numbered; a note says which is which.
+
+    Args:
+        models: one, several, or several by name.
+        mean, std, size, num_classes: as in :func:`nearfar.classifiers.load_classifier`, for all models but
+            those that say themselves what they are: checkpoints and opened classifiers.
+        background: in place of each protocol's own.
+
+    Raises:
+        InputError: no model, or one that cannot be opened.
+    """
+    given = _listed(models)
+    open_ended = [_takes_settings(model) for _, model in given]
+    opened = [
+        load_classifier(model, mean, std, size, num_classes)
+        if takes
+        or not any(open_ended)  # where none takes them, the first one's refusal is the error
+        else load_classifier(model)
+        for (_, model), takes in zip(given, open_ended, strict=True)
+    ]
+    names = [name or _short(found.name) for (name, _), found in zip(given, opened, strict=True)]
+    times = Counter(names)
+    seen: Counter[str] = Counter()
+    audited_models = []
+    for name, (_, model), found in zip(names, given, opened, strict=True):
+        notes: tuple[str, ...] = ()
+        if times[name] > 1:
+            seen[name] += 1
+            number, shared = seen[name], name
+            name = f"{shared}-{number}"
+            what = model if isinstance(model, str | Path) else f"number {number} of those"
+            notes = (f"{name} is {what}: {times[shared]} models are called {shared}.",)
+        protocol = found.input_spec.protocol
+        if background is not None:
+            protocol = dataclasses.replace(protocol, background=background)
+        audited_models.append(AuditedModel(name, found, protocol, notes))
+    return tuple(audited_models)
+
+
+def _listed(models: Models) -> list[tuple[str | None, Model]]:
+    if isinstance(models, Mapping):
+        found: list[tuple[str | None, Model]] = [(str(k), v) for k, v in models.items()]
+    elif isinstance(models, Sequence) and not isinstance(models, str):
+        found = [(None, model) for model in models]
+    else:
+        # nn.Sequential has a length and items, but is no Sequence.
+        found = [(None, models)]
+    if not found:
+        raise InputError("an audit needs at least one model, got none")
+    return found
+
+
+def _short(name: str) -> str:
+    """``NAME@FILE`` without the file's folders."""
+    head, at, file = name.partition("@")
+    return f"{head}{at}{Path(file).name}" if at else name
+
+
+def _takes_settings(model: Model) -> bool:
+    if isinstance(model, Classifier):
+        return False
+    word = str(model) if isinstance(model, str | Path) else ""
+    if word.startswith("hub:") or (word and Path(word).is_dir()):
+        return False
+    path = Path(word)
+    if path.suffix.lower() in (".onnx", ".pt2") and input_spec_path(path).is_file():
+        return False
+    return path.suffix.lower() != ".safetensors" or ("@" in word and not path.is_file())

@@ -1,0 +1,7 @@
+"""Anybody's image classifier, opened by one name and asked in one way."""
+
+from nearfar.classifiers.classifier import Classifier
+from nearfar.classifiers.input_spec import InputSpec
+from nearfar.classifiers.loading import Model, load_classifier
+
+__all__ = ["InputSpec", "Model", "Classifier", "load_classifier"]

@@ -1,0 +1,92 @@
+"""Classifiers from Python: ``package.module:attribute``."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nearfar.classifiers.classifier import Answer, Classifier, count_answers
+from nearfar.classifiers.input_spec import InputSpec, fills_canvas
+from nearfar.classifiers.networks import from_network
+from nearfar.data import Normalisation, Normalised
+from nearfar.errors import InputError
+
+__all__ = ["Called", "from_callable", "from_import", "is_import"]
+
+_IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def is_import(word: str) -> bool:
+    """Whether a word has the form ``package.module:attribute``."""
+    return _IMPORT.fullmatch(word) is not None
+
+
+def from_import(
+    word: str, figures: Normalisation | None, size: int | None, num_classes: int | None
+) -> Classifier:
+    """Imports a network or a function and opens it; the current folder is looked in first.
+
+    Raises:
+        InputError: it cannot be imported, or is neither.
+    """
+    module, _, attribute = word.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as cause:  # whatever a user's module trips over
+        raise InputError(
+            f"{word} cannot be imported: {cause}; give package.module:attribute, from the current folder or "
+            f"an installed package"
+        ) from cause
+    finally:
+        sys.path.remove(here)
+    if isinstance(found, nn.Module):
+        return from_network(found, attribute, figures, size, num_classes)
+    if isinstance(found, type):
+        raise InputError(f"{word} is a class; name an instance of it, or a function that asks one")
+    if not callable(found):
+        raise InputError(
+            f"{word} is a {type(found).__name__}; a network, or a function from images [B, C, H, W] to "
+            f"logits [B, K], is needed"
+        )
+    return from_callable(found, attribute, figures, size, num_classes)
+
+
+def from_callable(
+    function: Answer,
+    name: str,
+    figures: Normalisation | None,
+    size: int | None,
+    num_classes: int | None,
+) -> Classifier:
+    """A function as a classifier of RGB images, or of grey ones where ``figures`` has one channel.
+
+    Raises:
+        InputError: no ``size``, or answers of another form.
+    """
+    if size is None:
+        raise InputError(
+            f"{name} is a function and does not say how large its images are; give size, the side of the "
+            f"canvas in pixels"
+        )
+    answer = function if figures is None else Normalised(Called(function), figures)
+    in_chans = 3 if figures is None else len(figures.mean)
+    count = num_classes or count_answers(answer, None, name, in_chans, size)
+    protocol, assumed = fills_canvas(size, name)
+    return Classifier(InputSpec(name, in_chans, protocol, count, assumed=assumed), answer)
+
+
+class Called(nn.Module):
+    """A function in a network's place."""
+
+    def __init__(self, function: Answer) -> None:
+        super().__init__()
+        self.forward = function

@@ -1,0 +1,141 @@
+"""InputSpec: what has to be known of a classifier besides its weights, to ask it about a photograph."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nearfar.data import ScaleProtocol
+from nearfar.errors import InputError
+
+__all__ = ["InputSpec", "fills_canvas"]
+
+_SCHEMA = "nearfar.input_spec/1"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How an image becomes a classifier's input, and what its answers stand for.
+
+    The input is ``[B, in_chans, canvas, canvas]`` with values from 0 to 1; what normalisation the
+    network needs it does itself.
+
+    Args:
+        name: what the classifier is called in tables.
+        in_chans: channels: 1 (grey) or 3 (RGB).
+        protocol: canvas, and how an image is laid on it at scale 1.
+        num_classes: how many answers there are.
+        class_names: what they stand for, in order; ``None`` where nobody has said.
+        any_size: whether the classifier takes images of other sizes than the canvas too.
+        assumed: a sentence on what nobody has said of how it wants its images, and what is assumed instead;
+            empty where all is known.
+
+    Raises:
+        InputError: not one name a class.
+    """
+
+    name: str
+    in_chans: int
+    protocol: ScaleProtocol
+    num_classes: int
+    class_names: tuple[str, ...] | None = None
+    any_size: bool = True
+    assumed: str = ""
+
+    def __post_init__(self) -> None:
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", tuple(self.class_names))
+            if len(self.class_names) != self.num_classes:
+                raise InputError(
+                    f"{self.name} answers with {self.num_classes} numbers, got {len(self.class_names)} class "
+                    f"names; give one for each, or none"
+                )
+
+    def names(self) -> tuple[str, ...]:
+        """The classes' names, or their numbers where nobody has named them."""
+        return self.class_names or tuple(str(i) for i in range(self.num_classes))
+
+    def as_json(self) -> str:
+        """The input spec as text, for a file's metadata or a file beside it."""
+        shown = dataclasses.asdict(self.protocol)
+        plain = {
+            "schema": _SCHEMA,
+            "name": self.name,
+            "input": {
+                "layout": "batch, channel, row, column",
+                "in_chans": self.in_chans,
+                "values": [0.0, 1.0],
+                "canvas": shown["canvas"],
+                "content": shown["content"],
+                "side": shown["side"],
+                "interpolation": shown["interpolation"],
+                "background": shown["background"],
+                "any_size": self.any_size,
+                "assumed": self.assumed,
+            },
+            "num_classes": self.num_classes,
+            "class_names": None if self.class_names is None else list(self.class_names),
+        }
+        return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> InputSpec:
+        """The inverse of :meth:`as_json`.
+
+        Args:
+            text: the input spec.
+            source: what it came from, for the error's text.
+
+        Raises:
+            InputError: not an input spec, or one of a later form.
+        """
+        try:
+            given: dict[str, Any] = json.loads(text)
+            if given["schema"] != _SCHEMA:
+                raise InputError(
+                    f"{source} is an input spec of the form {given['schema']!r}, this nearfar reads "
+                    f"{_SCHEMA!r}; export the model again"
+                )
+            shown = given["input"]
+            keys = ("canvas", "content", "side", "interpolation")
+            return cls(
+                str(given["name"]),
+                int(shown["in_chans"]),
+                ScaleProtocol(
+                    **{key: shown[key] for key in keys},
+                    background=shown.get("background", "black"),  # older cards do not say
+                ),
+                int(given["num_classes"]),
+                given["class_names"],
+                bool(shown["any_size"]),
+                str(shown.get("assumed", "")),
+            )
+        except (ValueError, KeyError, TypeError) as cause:
+            if isinstance(cause, InputError):
+                raise
+            raise InputError(
+                f"{source} is not an input spec as 'nearfar export' writes it ({cause}); export the model "
+                f"again"
+            ) from cause
+
+
+def fills_canvas(size: int | None, name: str) -> tuple[ScaleProtocol, str]:
+    """Preprocessing for a classifier that does not say how it wants its images, and a sentence on that.
+
+    Args:
+        size: side of the canvas in pixels.
+        name: of the classifier.
+
+    Raises:
+        InputError: no size.
+    """
+    if size is None:
+        raise InputError(
+            f"{name} does not say how large its images are; give size, the side of the canvas in pixels"
+        )
+    return ScaleProtocol(canvas=size, content=size), (
+        f"{name} does not say how it wants its images: it is assumed that an image's longer side fills the "
+        f"{size} pixels of the canvas (bicubic), the rest black."
+    )

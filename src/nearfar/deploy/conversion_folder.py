@@ -1,0 +1,141 @@
+"""What a conversion leaves on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nearfar.atomic import make_folder, write_atomically
+from nearfar.conversion import ConversionMethod
+from nearfar.data import DataSpec, ScaleData
+from nearfar.data.unreadable import SKIPPED
+from nearfar.deploy.conversion_page import page
+from nearfar.deploy.conversion_result import ConvertResult
+from nearfar.deploy.origin import Origin, digest
+from nearfar.errors import InputError
+from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, save_checkpoint
+from nearfar.training.run_folder import WEIGHTS
+from nearfar.version import versions
+
+__all__ = ["claim", "is_free", "write_conversion"]
+
+_MARKER = "conversion.json"
+#: Stands in the record of a network that was converted without images.
+_NO_DATA = DataSpec()
+
+
+@contextmanager
+def claim(
+    out: Path | str | None,
+    conversion: ConversionMethod,
+    origin: Origin,
+    images: ScaleData | None,
+    settings: Mapping[str, Any],
+) -> Iterator[Path]:
+    """Makes ``out`` this conversion's folder; without one, a folder for the time of the block.
+
+    Args:
+        out: the folder.
+        conversion, origin, images, settings: all that decides the outcome, the original's weights
+            included: a conversion that is there already is taken up only where all of it is the same.
+
+    Raises:
+        InputError: ``out`` holds something else than this conversion, finished or interrupted.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="nearfar-") as folder:
+            yield Path(folder)
+        return
+    out = Path(out)
+    record = _plain(
+        {
+            "schema": "nearfar.conversion/1",
+            "model": dataclasses.asdict(origin.spec),
+            "conversion": conversion.as_dict(),
+            "data": None if images is None else dataclasses.asdict(images.spec),
+            "weights": digest(origin.network),
+            "images": None if images is None else images.fingerprint(),
+            **settings,
+        }
+    )
+    marker = out / _MARKER
+    if not is_free(out) and _read(marker) != record:
+        raise InputError(
+            f"{out} is not empty and holds no conversion of these settings; choose another folder with --out"
+        )
+    make_folder(out)
+    write_atomically(marker, json.dumps(record, indent=2) + "\n")
+    yield out
+
+
+def is_free(out: Path) -> bool:
+    """Whether a folder is not there yet, or holds nothing but a list of what could not be read."""
+    return not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= {SKIPPED})
+
+
+def _read(marker: Path) -> Any:
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def write_conversion(
+    folder: Path,
+    result: ConvertResult,
+    network: nn.Module,
+    spec: ModelSpec,
+    recipe: Recipe | None,
+    images: ScaleData | None,
+) -> Path:
+    """Writes weights and report.
+
+    Args:
+        folder: the conversion's.
+        result: the plan and the comparison.
+        network: the converted one, without its normalisation.
+        spec: what builds the converted one.
+        recipe: of the training after it, or what it would have been; ``None`` where there are no images.
+        images: to train and compare on.
+
+    Returns:
+        The file of weights.
+    """
+    input_spec = result.classifier.input_spec
+    without_data = recipe is None
+    if recipe is None:
+        data = dataclasses.replace(_NO_DATA, protocol=input_spec.protocol)
+        recipe = Recipe(spec, data, FitSpec(), 0, TrainerSpec())
+    figures = spec.normalisation()
+    report = result.as_dict()
+    save_checkpoint(
+        folder / WEIGHTS,
+        network,
+        {
+            "recipe": recipe.as_dict(),
+            "in_chans": input_spec.in_chans,
+            "class_names": list(input_spec.names()),
+            "classes_named": input_spec.class_names is not None,
+            "without_data": without_data or not result.labelled,
+            "rebuilt": result.rebuilt,
+            "data": None if images is None else images.fingerprint(),
+            "normalisation": None if figures is None else dataclasses.asdict(figures),
+            "conversion": report,
+            **versions(),
+        },
+    )
+    write_atomically(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    write_atomically(folder / "report.md", page(result))
+    return folder / WEIGHTS

@@ -1,0 +1,169 @@
+"""The two kinds of file that a network leaves as: how each is written, run and known again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from nearfar.classifiers.files import input_spec_path
+from nearfar.classifiers.onnx_files import CARD as ONNX_CARD
+from nearfar.classifiers.programs import CARD as PROGRAM_CARD
+from nearfar.deploy.capture import Openness, quietly
+from nearfar.errors import InputError
+
+__all__ = ["FORMATS", "Format", "format_of", "refuse_what_is_not_ours"]
+
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+#: An ONNX file is one message of protobuf's, which has this many bytes at most.
+_MOST = 2**31
+
+
+class Format(Protocol):
+    """A kind of file."""
+
+    def prepare(self, network: nn.Module, path: Path) -> None:
+        """Refuses what this kind of file cannot hold, before any work."""
+
+    def write(
+        self, program: ExportedProgram, input_spec: str, path: Path, openness: Openness
+    ) -> None:
+        """Writes a program with its input spec."""
+
+    def run(self, path: Path) -> Callable[[Tensor], Tensor]:
+        """What answers with what was written."""
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether a file is of this kind and carries a input_spec."""
+
+
+class _Program:
+    def prepare(self, network: nn.Module, path: Path) -> None:
+        pass
+
+    def write(
+        self, program: ExportedProgram, input_spec: str, path: Path, openness: Openness
+    ) -> None:
+        torch.export.save(program, str(path), extra_files={PROGRAM_CARD: input_spec})
+
+    def run(self, path: Path) -> Callable[[Tensor], Tensor]:
+        with quietly():
+            return torch.export.load(str(path)).module()
+
+    def is_ours(self, path: Path) -> bool:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith(f"/{PROGRAM_CARD}") for name in archive.namelist())
+        except (zipfile.BadZipFile, OSError):
+            return False
+
+
+class _Onnx:
+    def prepare(self, network: nn.Module, path: Path) -> None:
+        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            raise InputError(
+                f"{path} needs {', '.join(missing)}, which is not installed: pip install 'nearfar[export]'"
+            )
+        tensors = [*network.parameters(), *network.buffers()]
+        size = sum(t.numel() * t.element_size() for t in tensors)
+        if size >= _MOST:
+            raise InputError(
+                f"an ONNX file holds less than {_MOST / 2**30:g} GiB, and the network's numbers take "
+                f"{size / 2**30:.1f}; export it to a .pt2"
+            )
+
+    def write(
+        self, program: ExportedProgram, input_spec: str, path: Path, openness: Openness
+    ) -> None:
+        names = {0: "batch"} if openness.batch else {}
+        if openness.image:
+            names |= {2: "height", 3: "width"}
+        with quietly(), torch.no_grad():
+            made = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=(names,) if names else None,
+            )
+            assert made is not None, "only the old exporter gives nothing back"
+            made.model.metadata_props[ONNX_CARD] = input_spec
+            made.save(str(path), external_data=False)
+
+    def run(self, path: Path) -> Callable[[Tensor], Tensor]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # it raises what it would print
+        session: Any = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        (given,) = session.get_inputs()
+
+        def answer(images: Tensor) -> Tensor:
+            values = np.ascontiguousarray(images.numpy())
+            return torch.from_numpy(np.asarray(session.run(None, {given.name: values})[0]))
+
+        return answer
+
+    def is_ours(self, path: Path) -> bool:
+        import onnx
+
+        try:
+            model = onnx.load(str(path), load_external_data=False)
+        except Exception:  # whatever the content makes the reader trip over: none of ours
+            return False
+        return any(entry.key == ONNX_CARD for entry in model.metadata_props)
+
+
+#: By the ending of a file's name.
+FORMATS: dict[str, Format] = {".onnx": _Onnx(), ".pt2": _Program()}
+
+
+def format_of(path: Path) -> Format:
+    """The kind of file that a name asks for.
+
+    Raises:
+        InputError: another ending.
+    """
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise InputError(
+            f"out must end in .onnx (for onnxruntime and other engines) or .pt2 (for PyTorch), got {path}; "
+            f"give it one of the two endings"
+        )
+    return found
+
+
+def refuse_what_is_not_ours(path: Path, kind: Format) -> None:
+    """Lets only earlier exports be written over.
+
+    Raises:
+        InputError: something else is at ``path``, or where its input spec comes.
+    """
+    beside = input_spec_path(path)
+    for place, ours in ((path, kind.is_ours), (beside, _is_input_spec)):
+        if place.is_dir() or (place.exists() and not ours(place)):
+            what = "a folder" if place.is_dir() else "a file that nearfar has not exported"
+            raise InputError(
+                f"{place} is {what}, and would be written over; choose another name, or move it away"
+            )
+
+
+def _is_input_spec(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    return isinstance(found, dict) and str(found.get("schema")).startswith("nearfar.input_spec/")

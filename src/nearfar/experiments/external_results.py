@@ -1,0 +1,108 @@
+"""Runs of a table that were finished elsewhere, out of the ``results.json`` that was written there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nearfar.errors import InputError
+from nearfar.experiments.config_diff import with_changes
+from nearfar.experiments.tables.table import Measured, Run, Table
+from nearfar.experiments.writing import SCHEMA
+from nearfar.training import Recipe
+
+__all__ = ["finished_elsewhere"]
+
+#: What ``results.json`` says of a run besides its figures.
+_SAID = ("seed", "best_epoch", "made", "recipe")
+_MADE = ("measure", "machine", "date", "versions")
+
+
+def finished_elsewhere(
+    table: Table, runs: Sequence[Run], files: Sequence[Path]
+) -> dict[int, Measured]:
+    """What ``results.json`` files hold of a table's runs, by the run's place among them.
+
+    Runs of another recipe, or measured in another way, are no runs of the table and are left out.
+
+    Args:
+        table: which.
+        runs: its runs.
+        files: each a ``results.json``, or the folder it lies in; where two hold a run, the first counts.
+
+    Raises:
+        InputError: a file that is missing, is not such a file, holds another table or a smoke run, or
+            no run of the table.
+    """
+    found: dict[int, Measured] = {}
+    for file in files:
+        held = file / "results.json" if file.is_dir() else file
+        of_this_table = {
+            i: measured
+            for measured in _read(table, held)
+            for i, run in enumerate(runs)
+            if (run.row, run.recipe) == (measured.row, _recipe(measured))
+        }
+        if not of_this_table:
+            raise InputError(
+                f"{held} holds no run whose row, recipe and way of measuring are those of {table.name} in "
+                f"this version of nearfar; leave it out"
+            )
+        found = of_this_table | found
+    return found
+
+
+def _read(table: Table, file: Path) -> list[Measured]:
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise InputError(
+            f"{file} cannot be read: {cause.strerror}; name a results.json of {table.name} or its folder"
+        ) from cause
+    except ValueError as cause:
+        raise InputError(
+            f"{file} is no JSON ({cause}); name a results.json of {table.name} or its folder"
+        ) from cause
+    schema = held.get("schema") if isinstance(held, dict) else None
+    if schema != SCHEMA:
+        raise InputError(
+            f"{file} must be a results.json of this version of nearfar ({SCHEMA}), got {schema!r}"
+        )
+    if held.get("table") != table.name:
+        raise InputError(f"{file} holds results of {held.get('table')}, and not of {table.name}")
+    if held.get("smoke_run"):
+        raise InputError(f"{file} holds the figures of a smoke run, which mean nothing")
+    try:
+        return [
+            _measured(table, row, run)
+            for row in held["rows"]
+            for run in row["runs"]
+            if run["made"]["measure"] == table.version
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise InputError(
+            f"{file} is damaged, a run lacks or has a wrong {cause}; leave it out, or write it again where "
+            f"its runs are, with --now"
+        ) from cause
+
+
+def _measured(table: Table, row: Mapping[str, Any], run: Mapping[str, Any]) -> Measured:
+    values = {key: value for key, value in run.items() if key not in _SAID}
+    figure = values[table.columns[0].key]
+    if not isinstance(figure, int | float | None) or isinstance(figure, bool):
+        raise ValueError(f"figure {figure!r}")
+    made = {key: run["made"][key] for key in _MADE}
+    made["versions"] = dict(made["versions"])
+    made["images"] = run["made"].get("images", "")
+    made["recipe"] = with_changes(row["recipe"], run["recipe"])
+    return Measured(row["name"], run["seed"], values, row["parameters"], run["best_epoch"], made)
+
+
+def _recipe(measured: Measured) -> Recipe | None:
+    """Nothing where another version of nearfar wrote what this one does not know."""
+    try:
+        return Recipe.from_dict(measured.made["recipe"])
+    except InputError:
+        return None

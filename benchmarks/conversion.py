@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from nearfar.atomic import write_atomically
+from nearfar.auditing import AuditSpec
 from nearfar.auditing.audit import audit
 from nearfar.auditing.intervals import paired_difference
 from nearfar.auditing.plots import plot_curves
@@ -102,7 +103,7 @@ def main() -> None:
     spec = DataSpec(
         "cifar10", split="official", train=5000, validation=500, test=100 if short else TEST
     )
-    found = audit(models, ScaleData(spec).stored("test"), scales=SCALES, flips=0)
+    found = audit(models, ScaleData(spec).stored("test"), AuditSpec(scales=SCALES, flips=0))
     curves = {name: result.curve for name, result in found.results.items()}
     rows = {}
     for name, curve in curves.items():

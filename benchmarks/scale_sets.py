@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from nearfar.atomic import write_atomically
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.experiments.quickstart import quickstart_specs
 from nearfar.provenance import machine, today
 from nearfar.training import ModelSpec, train
@@ -34,7 +34,7 @@ def main() -> None:
             for name in SETS:
                 out = Path(scratch) / f"{name}{seed}"
                 train(ModelSpec("si_cnn_small", {"scales": name}), data, fit, seed=seed, out=out)
-                curve = audit(out / "weights.safetensors", flips=0).only.curve
+                curve = audit(out / "weights.safetensors", spec=AuditSpec(flips=0)).only.curve
                 accuracy = curve.as_dict()["accuracy"]
                 rows.append({"set": name, "seed": seed, "accuracy": accuracy})
                 print(name, seed, {s: round(100 * a) for s, a in accuracy.items()}, flush=True)

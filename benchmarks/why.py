@@ -17,7 +17,7 @@ import torch
 
 from nearfar import pyramid
 from nearfar.atomic import write_atomically
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.experiments.quickstart import quickstart_specs
 from nearfar.models import SmallCNN
 from nearfar.models.registry import register
@@ -89,7 +89,7 @@ def main() -> None:
                 seed=SEED,
                 out=out,
             )
-            curve = audit(out / "weights.safetensors", flips=0).only.curve
+            curve = audit(out / "weights.safetensors", spec=AuditSpec(flips=0)).only.curve
             rows.append({"question": question, "net": what, "model": name, **curve.as_dict()})
             print(what, {s: round(100 * a) for s, a in rows[-1]["accuracy"].items()}, flush=True)
     record = {

@@ -10,7 +10,7 @@ import torch
 from auditing.made import by_colour, classifier, coloured, numbered
 from auditing.test_layers import Net, opened, textured
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.data import LabelledImages
 from nearfar.errors import InputError
 from nearfar.version import versions
@@ -32,9 +32,7 @@ def test_what_is_written_follows_the_schema(schema, tmp_path):
     found = audit(
         models,
         textured(),
-        scales=(0.25, 0.5, 1, 2),
-        layers=("p*",),
-        flips=20,
+        AuditSpec(scales=(0.25, 0.5, 1, 2), layers=("p*",), flips=20),
         require=("top1@0.5>=0", "loss@2<1"),
         out=tmp_path / "a",
     )
@@ -63,7 +61,7 @@ def test_what_is_not_known_is_null(schema):
     given = numbered(14, 7)
     labels = torch.where(given.labels == 6, 0, given.labels)
     given = LabelledImages(given.images, labels, given.class_names, test_from=0)
-    found = audit(classifier(by_colour, 7), given, flips=0).as_dict()
+    found = audit(classifier(by_colour, 7), given, AuditSpec(flips=0)).as_dict()
     jsonschema.validate(found, schema)
     model = found["models"]["made"]
     assert model["classes"]["images"][6] == 0
@@ -77,7 +75,8 @@ def test_the_same_audit_gives_the_same_figures():
     torch.manual_seed(0)
     net = Net()
     one, other = (
-        audit(opened(net), textured(), flips=10, batch_size=b).as_dict() for b in (7, 120)
+        audit(opened(net), textured(), AuditSpec(flips=10, batch_size=b)).as_dict()
+        for b in (7, 120)
     )
     for found in (one, other):
         del found["models"]["net"]["cost"]
@@ -100,6 +99,6 @@ def test_somebody_s_files_are_left_alone(tmp_path):
     assert (tmp_path / "report.html").read_text() == "<p>my report</p>"
     again = tmp_path / "again"
     for _ in range(2):  # an audit's own files are written anew
-        audit(classifier(by_colour), coloured(6), flips=0, out=again)
+        audit(classifier(by_colour), coloured(6), AuditSpec(flips=0), out=again)
     with pytest.raises(InputError, match="cannot make the folder"):
         audit(classifier(never), coloured(6), out=tmp_path / "report.html")

@@ -8,9 +8,9 @@ import torch
 from auditing.made import by_colour, classifier, coloured
 from PIL import Image
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, ImageSelection, audit
 from nearfar.auditing.audited_images import AuditedImages
-from nearfar.classifiers import Classifier, InputSpec
+from nearfar.classifiers import Classifier, InputOptions, InputSpec
 from nearfar.data import DataSpec, LabelledImages, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, train
@@ -34,7 +34,7 @@ def folder(root, counts, sides=(12, 30), parts=("",)):
 def test_a_folder_s_test_part_or_all_of_it(tmp_path):
     whole = folder(tmp_path / "whole", {"a": 6, "b": 6, "c": 6})
     parted = folder(tmp_path / "parted", {"a": 4, "b": 2, "c": 2}, parts=("train", "test"))
-    found = audit(classifier(by_colour), whole, flips=0, scales=(0.5, 1, 2)).only
+    found = audit(classifier(by_colour), whole, AuditSpec(flips=0, scales=(0.5, 1, 2))).only
     assert len(found.curve.labels) == 18
     assert found.class_names == ("a", "b", "c")
     assert found.curve.accuracy(0.5) == 1
@@ -47,17 +47,28 @@ def test_a_folder_s_test_part_or_all_of_it(tmp_path):
         "From 2× on, some images are enlarged beyond the pixels they hold (the first has 12×16), from 2× on "
         "at least half: detail is not added."
     )
-    found = audit(classifier(by_colour), "folder", parted, flips=0).only
+    found = audit(
+        classifier(by_colour), "folder", AuditSpec(flips=0), selection=ImageSelection(root=parted)
+    ).only
     assert found.notes[0] == "All 8 images of the official test part of folder."
     assert found.curve.labels.bincount().tolist() == [4, 2, 2]
-    few = audit(classifier(by_colour), parted, images=4, flips=0).only
+    few = audit(
+        classifier(by_colour), parted, AuditSpec(flips=0), selection=ImageSelection(count=4)
+    ).only
     assert few.notes[0] == "4 of the 8 images of the official test part of folder."
     assert few.curve.labels.bincount().tolist() == [2, 1, 1]
-    streamed = audit(classifier(by_colour), "stream_folder", parted, flips=0).only
+    streamed = audit(
+        classifier(by_colour),
+        "stream_folder",
+        AuditSpec(flips=0),
+        selection=ImageSelection(root=parted),
+    ).only
     assert torch.equal(streamed.curve.predictions, found.curve.predictions)
     assert streamed.notes[2] == found.notes[2]
     spec = DataSpec("folder", parted, split="seed", train=7, validation=4, test=5)
-    assert audit(classifier(by_colour), spec, flips=0).only.curve.predictions.shape[1] == 5
+    assert (
+        audit(classifier(by_colour), spec, AuditSpec(flips=0)).only.curve.predictions.shape[1] == 5
+    )
 
 
 def test_images_that_cannot_be_read_are_said_listed_and_at_most_a_share(tmp_path):
@@ -70,9 +81,15 @@ def test_images_that_cannot_be_read_are_said_listed_and_at_most_a_share(tmp_path
         InputError,
         match=r"1 of 19 images .* or raise max_skipped=0.01 .* listed in .*out/audit-skipped.csv",
     ):
-        audit(classifier(by_colour), root, flips=0, out=out)
+        audit(classifier(by_colour), root, AuditSpec(flips=0), out=out)
     assert not (out / "audit.json").exists()
-    found = audit(classifier(by_colour), root, flips=0, max_skipped=0.06, out=out).only
+    found = audit(
+        classifier(by_colour),
+        root,
+        AuditSpec(flips=0),
+        selection=ImageSelection(max_skipped=0.06),
+        out=out,
+    ).only
     assert found.curve.labels.bincount().tolist() == [6, 6, 6]
     assert found.notes[1].startswith(
         f"Of 19 files, one cannot be read and is left out (the first: {root / 'b' / 'cut.png'}, "
@@ -84,7 +101,7 @@ def test_images_that_cannot_be_read_are_said_listed_and_at_most_a_share(tmp_path
         .startswith(str(root / "b" / "cut.png"))
     )
     (root / "b" / "cut.png").unlink()
-    found = audit(classifier(by_colour), root, flips=0, out=out).only
+    found = audit(classifier(by_colour), root, AuditSpec(flips=0), out=out).only
     assert not any("cannot be read" in note for note in found.notes)
     assert not (out / "audit-skipped.csv").exists()
     assert (out / "skipped.csv").read_text() == "a training run's\n"
@@ -94,9 +111,13 @@ def test_a_share_of_unreadable_images_is_for_folders_alone():
     with pytest.raises(
         InputError, match=r"the images themselves were given, got .* max_skipped=0.1"
     ):
-        audit(classifier(by_colour), coloured(6), max_skipped=0.1)
+        audit(classifier(by_colour), coloured(6), selection=ImageSelection(max_skipped=0.1))
     with pytest.raises(InputError, match=r"max_skipped=0.1; leave it out \(it is for folders"):
-        audit(classifier(by_colour, 10, in_chans=1), "digits", max_skipped=0.1)
+        audit(
+            classifier(by_colour, 10, in_chans=1),
+            "digits",
+            selection=ImageSelection(max_skipped=0.1),
+        )
 
 
 def test_photographs_are_laid_on_by_the_side_each_protocol_says(tmp_path):
@@ -111,7 +132,7 @@ def test_photographs_are_laid_on_by_the_side_each_protocol_says(tmp_path):
         input_spec = InputSpec(side, 3, ScaleProtocol(16, 16, test_scales=(1.0,), side=side), 3)
         return Classifier(input_spec, answer)
 
-    found = audit([made("longer"), made("shorter")], root, flips=0)
+    found = audit([made("longer"), made("shorter")], root, AuditSpec(flips=0))
     assert float(seen["longer"].max()) == 0  # 20×24: bars above and below
     assert float(seen["shorter"].min()) > 0.9
     assert "the shorter side of an image covers 16·s pixels" in found.results["shorter"].notes[1]
@@ -146,10 +167,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch, c
         audit(
             classifier(by_colour, canvas=12, content=4),
             "stream_folder",
-            tmp_path / str(count),
-            scales=(1.0, 2.0),
-            flips=20,
-            batch_size=15,
+            AuditSpec(scales=(1.0, 2.0), flips=20, batch_size=15),
+            selection=ImageSelection(root=tmp_path / str(count)),
         )
         found.append(most[0])
     # The batch asked about, the one read meanwhile, and one that is just being let go.
@@ -166,18 +185,20 @@ def test_grey_and_colour():
         seen.append(images)
         return by_colour(images)
 
-    found = audit(classifier(answer), grey, flips=0).only
+    found = audit(classifier(answer), grey, AuditSpec(flips=0)).only
     assert found.notes[-1] == "Grey images are shown with three equal channels."
     assert all(x.shape[1] == 3 and torch.equal(x[:, 0], x[:, 2]) for x in seen)
     one = classifier(lambda x: by_colour(x.expand(-1, 3, -1, -1)), in_chans=1)
-    assert audit(one, grey, flips=0).only.curve.scales == (0.5, 0.75, 1.0, 1.5, 2.0)
+    assert audit(one, grey, AuditSpec(flips=0)).only.curve.scales == (0.5, 0.75, 1.0, 1.5, 2.0)
     grey_values = []
 
     def grey_answer(images):
         grey_values.append(images)
         return images.flatten(1).sum(1).long() % 3
 
-    colours = audit(classifier(grey_answer, in_chans=1), rgb, flips=0, scales=(1.0,)).only
+    colours = audit(
+        classifier(grey_answer, in_chans=1), rgb, AuditSpec(flips=0, scales=(1.0,))
+    ).only
     assert colours.notes[-1] == "Colours are shown as grey: 0.299 R + 0.587 G + 0.114 B."
     middles = torch.cat(grey_values)[:, 0, 24, 24] * 255
     by_pillow = [
@@ -188,7 +209,7 @@ def test_grey_and_colour():
 
 
 @pytest.mark.parametrize(
-    ("made", "given", "message"),
+    ("model", "arguments", "message"),
     [
         (
             classifier(by_colour, 4),
@@ -208,47 +229,49 @@ def test_grey_and_colour():
         ),
         (
             classifier(by_colour),
-            {"data": "src", "root": "src"},
+            {"data": "src", "selection": ImageSelection(root="src")},
             "src is a folder itself, got root=src",
         ),
         (
             classifier(by_colour),
-            {"data": coloured(9), "root": "x"},
+            {"data": coloured(9), "selection": ImageSelection(root="x")},
             "the images themselves were given",
         ),
         (
             classifier(by_colour),
-            {"data": coloured(9), "images": 10},
+            {"data": coloured(9), "selection": ImageSelection(count=10)},
             "has 9 images to audit on, got ima",
         ),
         ([], {"data": coloured(9)}, "an audit needs at least one model, got none"),
         (
             classifier(by_colour),
-            {"data": "mnist", "size": 9},
+            {"data": "mnist", "inputs": InputOptions(size=9)},
             "says itself how images are normalised",
         ),
     ],
 )
-def test_what_does_not_fit(made, given, message):
+def test_what_does_not_fit(model, arguments, message):
     with pytest.raises(InputError, match=message):
-        audit(made, **given)
+        audit(model, **arguments)
 
 
 def test_names():
     one, other = classifier(by_colour), classifier(by_colour)
-    found = audit([one, other, classifier(by_colour, name="x")], coloured(9), flips=0)
+    found = audit([one, other, classifier(by_colour, name="x")], coloured(9), AuditSpec(flips=0))
     assert list(found.results) == ["made-1", "made-2", "x"]
     assert found.results["made-2"].notes[0] == (
         "made-2 is number 2 of those: 2 models are called made."
     )
-    named = audit({"mine": one, "theirs": other}, coloured(9), flips=0, baseline="theirs")
+    named = audit(
+        {"mine": one, "theirs": other}, coloured(9), AuditSpec(flips=0), baseline="theirs"
+    )
     assert (list(named.results), named.baseline) == (["theirs", "mine"], "theirs")
     with pytest.raises(ValueError, match="too many values"):
         named.only.model  # noqa: B018
 
 
 def test_one_is_added_to_the_scales():
-    found = audit(classifier(by_colour), coloured(9), scales=(2.0, 0.5), flips=0).only
+    found = audit(classifier(by_colour), coloured(9), AuditSpec(scales=(2.0, 0.5), flips=0)).only
     assert found.curve.scales == (0.5, 1.0, 2.0)
     assert found.notes[-1] == "1× was added to the scales: it is what the others are compared with."
 
@@ -257,7 +280,12 @@ def test_settings_go_to_those_who_do_not_say():
     def answer(images):
         return torch.nn.functional.one_hot(by_colour(images), 3).float()
 
-    found = audit([classifier(by_colour), answer], coloured(9), size=20, flips=0)
+    found = audit(
+        [classifier(by_colour), answer],
+        coloured(9),
+        AuditSpec(flips=0),
+        inputs=InputOptions(size=20),
+    )
     assert [r.protocol.canvas for r in found.results.values()] == [48, 20]
     assert list(found.results) == ["made", "answer"]
 
@@ -279,7 +307,7 @@ def two(tmp_path_factory):
 def test_checkpoints_meet_on_images_that_all_put_aside(two):
     from nearfar.data import ScaleData
 
-    found = audit([trained.path for trained in two], scales=(1.0,))
+    found = audit([trained.path for trained in two], spec=AuditSpec(scales=(1.0,)))
     learnt = [ScaleData(t.recipe.data).indices for t in two]
     tests = [
         set(range(1797)).difference(i["train"].tolist(), i["validation"].tolist()) for i in learnt
@@ -291,12 +319,16 @@ def test_checkpoints_meet_on_images_that_all_put_aside(two):
         f"cnn_small-1 is {two[0].path}: 2 models are called cnn_small.",
         f"{len(both):,} test images of digits that the training of cnn_small-1, cnn_small-2 put aside.",
     )
-    few = audit([trained.path for trained in two], scales=(1.0,), images=50)
+    few = audit(
+        [trained.path for trained in two],
+        spec=AuditSpec(scales=(1.0,)),
+        selection=ImageSelection(count=50),
+    )
     assert len(few.results["cnn_small-2"].curve.labels) == 50 < len(both)
 
 
 def test_a_stranger_is_shown_what_the_checkpoint_put_aside(two):
     answer = classifier(lambda x: x.mean((1, 2, 3)).long(), 10, canvas=28, content=12, in_chans=1)
-    found = audit([two[0].path, answer], scales=(1.0,))
+    found = audit([two[0].path, answer], spec=AuditSpec(scales=(1.0,)))
     assert found.results["made"].curve.predictions.shape == (1, 200)
     assert found.results["made"].notes[0].endswith("that the training of cnn_small put aside.")

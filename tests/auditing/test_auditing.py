@@ -9,11 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nearfar.auditing import ScaleCurve, audit, cost_of, time_batches, wilson_interval, winner_maps
+from nearfar.auditing import (
+    AuditSpec,
+    ImageSelection,
+    ScaleCurve,
+    audit,
+    cost_of,
+    time_batches,
+    wilson_interval,
+    winner_maps,
+)
 from nearfar.auditing.findings import findings
 from nearfar.auditing.intervals import paired_difference
 from nearfar.auditing.plots import plot_curves, plot_winners
 from nearfar.auditing.report import figure_bytes
+from nearfar.classifiers import InputOptions
 from nearfar.data import DataSpec, ScaleData
 from nearfar.errors import InputError
 from nearfar.layers import SIConv2d
@@ -197,7 +207,9 @@ def trained(tmp_path_factory):
 
 def test_audit_measures_on_the_images_put_aside(trained, tmp_path):
     steps = []
-    whole = audit(trained.path, scales=(0.5, 1.0), out=tmp_path, progress=steps.append)
+    whole = audit(
+        trained.path, spec=AuditSpec(scales=(0.5, 1.0)), out=tmp_path, progress=steps.append
+    )
     found = whole.only
     data = ScaleData(trained.recipe.data)
     for scale in (0.5, 1.0):
@@ -214,37 +226,53 @@ def test_audit_measures_on_the_images_put_aside(trained, tmp_path):
     assert "100 test images of digits that the training of cnn_small put aside." in found.notes
     written = json.loads((tmp_path / "audit.json").read_text())
     assert written == whole.as_dict()
-    assert audit(trained.path, images=50, flips=0).only.curve.predictions.shape == (9, 50)
+    assert audit(
+        trained.path, spec=AuditSpec(flips=0), selection=ImageSelection(count=50)
+    ).only.curve.predictions.shape == (9, 50)
 
 
 def test_audit_s_batches_do_not_matter(trained):
-    one, other = (audit(trained.path, scales=(1.0,), batch_size=b).only for b in (7, 100))
+    one, other = (
+        audit(trained.path, spec=AuditSpec(scales=(1.0,), batch_size=b)).only for b in (7, 100)
+    )
     assert torch.equal(one.curve.predictions, other.curve.predictions)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("make", "message"),
     [
-        ({"scales": (0.0,)}, "positive and finite"),
-        ({"batch_size": 0}, "batch_size at least 1, got 0, 200 and 0"),
-        ({"images": -1}, "images and flips must be at least 0"),
-        ({"flips": -1}, "images and flips must be at least 0"),
-        ({"max_loss": 5}, "max_loss is a fraction, 0.05 for five points, got 5"),
-        ({"scales": (1.0, 1.0)}, "scales names a scale twice"),
-        ({"scales": (0.01,)}, "at scale 0.01 the content of 12 pixels would cover 0.12"),
+        (lambda: {"spec": AuditSpec(scales=(0.0,))}, "positive and finite"),
+        (lambda: {"spec": AuditSpec(batch_size=0)}, "batch_size at least 1, got 200 and 0"),
         (
-            {"baseline": "other"},
+            lambda: {"selection": ImageSelection(count=-1)},
+            "images must be at least 0 .0 takes all., got -1",
+        ),
+        (
+            lambda: {"spec": AuditSpec(flips=-1)},
+            "flips must be at least 0 and batch_size at least 1, got -1 and 128",
+        ),
+        (
+            lambda: {"spec": AuditSpec(max_loss=5)},
+            "max_loss is a fraction, 0.05 for five points, got 5",
+        ),
+        (lambda: {"spec": AuditSpec(scales=(1.0, 1.0))}, "scales names a scale twice"),
+        (
+            lambda: {"spec": AuditSpec(scales=(0.01,))},
+            "at scale 0.01 the content of 12 pixels would cover 0.12",
+        ),
+        (
+            lambda: {"baseline": "other"},
             "baseline must be the name of one of the models, which are cnn_small",
         ),
-        ({"size": 28}, "says itself how images are normalised"),
-        ({"images": 2000}, "too few for train=400"),
+        (lambda: {"inputs": InputOptions(size=28)}, "says itself how images are normalised"),
+        (lambda: {"selection": ImageSelection(count=2000)}, "too few for train=400"),
         (
-            {"background": "red"},
+            lambda: {"spec": AuditSpec(background="red")},
             "background must be one of black, grey, edge, or a colour .* got 'red'",
         ),
-        ({"data": "letters"}, "no data set is named 'letters'"),
+        (lambda: {"data": "letters"}, "no data set is named 'letters'"),
     ],
 )
-def test_refusals(trained, arguments, message):
+def test_refusals(trained, make, message):
     with pytest.raises(InputError, match=message):
-        audit(trained.path, **arguments)
+        audit(trained.path, **make())

@@ -6,26 +6,30 @@ from pathlib import Path
 
 from torch import nn
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, ImageSelection
 from nearfar.auditing.output import command_of
+from nearfar.classifiers import InputOptions
 
 
-def told(models, **given):
-    defaults = dict(zip(audit.__code__.co_varnames[1:], audit.__defaults__, strict=False))
-    return command_of(audit, {"models": models, **defaults, **given})
-
-
-def test_what_was_given_is_written_as_it_is_typed():
-    assert told("a.onnx") == "nearfar audit a.onnx"
-    assert told([Path("a b.onnx"), "c"], scales=(0.5, 1.0), layers=True, images=20) == (
-        "nearfar audit 'a b.onnx' c --scales=0.5,1 --images=20 --layers"
+def command(models, data="", spec=AuditSpec(), selection=ImageSelection(), **options):
+    return command_of(
+        models, data, spec, selection, InputOptions(size=options.pop("size", None)), **options
     )
-    assert told("a", require=("top1@0.5>=0.8",), max_loss=0.1) == (
-        "nearfar audit a '--require=top1@0.5>=0.8' --max_loss=0.1"
+
+
+def test_settings_are_written_as_they_are_typed():
+    assert command("a.onnx") == "nearfar audit a.onnx"
+    assert command(
+        [Path("a b.onnx"), "c"], "", AuditSpec((0.5, 1.0), True), ImageSelection(count=20)
+    ) == ("nearfar audit 'a b.onnx' c --scales=0.5,1 --layers --images=20")
+    assert command(
+        "a", "photos", AuditSpec(max_loss=0.1), require=("top1@0.5>=0.8",), size=32, out=Path("b")
+    ) == (
+        "nearfar audit a --data=photos '--require=top1@0.5>=0.8' --out=b --max_loss=0.1 --size=32"
     )
 
 
 def test_what_has_no_name_has_no_command():
-    assert told(nn.Identity()) == ""
-    assert told({"mine": nn.Identity()}) == ""
-    assert told("a", data=nn.Identity()) == ""
+    assert command(nn.Identity()) == ""
+    assert command({"mine": nn.Identity()}) == ""
+    assert command("a", nn.Identity()) == ""

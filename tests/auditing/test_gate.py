@@ -5,7 +5,7 @@ import json
 import pytest
 from auditing.made import by_colour, classifier, coloured
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.auditing.gate import judge, read_requirements
 from nearfar.auditing.result import Verdict
 from nearfar.errors import InputError
@@ -90,7 +90,7 @@ def test_verdicts_are_about_everybody_but_the_baseline():
         "all": classifier(near(9)),
     }
     require = ("top1@2>0.9", "band_high>=1.5,plain:top1@2>0.9", "loss@2<=-0.5")
-    found = audit(models, coloured(12), flips=0, require=require)
+    found = audit(models, coloured(12), AuditSpec(flips=0), require=require)
     assert found.verdicts == (
         Verdict("top1@2>0.9", "wide", 0.0, False),
         Verdict("top1@2>0.9", "all", 1.0, True),
@@ -102,10 +102,12 @@ def test_verdicts_are_about_everybody_but_the_baseline():
     )
     assert not found.passed
     assert [v["passed"] for v in found.as_dict()["verdicts"]] == [v.passed for v in found.verdicts]
-    alone = audit(classifier(near(9)), coloured(12), flips=0, require=("top1@2>=1", "ece@1<0.1"))
+    alone = audit(
+        classifier(near(9)), coloured(12), AuditSpec(flips=0), require=("top1@2>=1", "ece@1<0.1")
+    )
     assert [v.passed for v in alone.verdicts] == [True, True]
     assert alone.passed
-    assert audit(classifier(near(9)), coloured(12), flips=0).passed
+    assert audit(classifier(near(9)), coloured(12), AuditSpec(flips=0)).passed
 
 
 def test_a_requirement_is_read_before_anybody_is_asked():
@@ -117,7 +119,7 @@ def test_a_requirement_is_read_before_anybody_is_asked():
 
 
 def test_bounds_are_met_as_written():
-    found = audit(classifier(near(9)), coloured(12), flips=0)
+    found = audit(classifier(near(9)), coloured(12), AuditSpec(flips=0))
     curve = found.only.curve
     for text, passed in (
         ("top1@1>=1", True),

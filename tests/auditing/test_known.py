@@ -10,14 +10,16 @@ from auditing.made import by_colour, classifier, coloured, number_seen, numbered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.data import ScaleProtocol
 
 
 @given(st.lists(st.sampled_from([0.4, 0.5, 0.7, 1.0, 1.3, 2.0, 2.5]), min_size=2, unique=True))
 @settings(max_examples=8)
 def test_what_does_not_care_about_size_holds_everywhere(scales):
-    found = audit(classifier(by_colour), coloured(30), scales=tuple(scales), flips=10).only
+    found = audit(
+        classifier(by_colour), coloured(30), AuditSpec(scales=tuple(scales), flips=10)
+    ).only
     assert found.curve.reference == 1.0
     assert all(found.curve.accuracy(s) == 1 for s in found.curve.scales)
     ends = (min(*scales, 1.0), max(*scales, 1.0))
@@ -39,7 +41,7 @@ def test_what_knows_one_size_holds_there_only():
         known = (size_seen(images) - 1).abs() < 0.1
         return torch.where(known, number_seen(images) % 3, (number_seen(images) + 1) % 3)
 
-    found = audit(classifier(answer), numbered(30), flips=5).only
+    found = audit(classifier(answer), numbered(30), AuditSpec(flips=5)).only
     assert found.curve.band(1.0, 0.05) == (1.0, 1.0)
     assert [found.curve.accuracy(s) for s in found.curve.scales] == [0, 0, 1, 0, 0]
     assert [found.curve.figure("flips", s) for s in found.curve.scales] == [1, 1, 0, 1, 1]
@@ -67,7 +69,7 @@ def test_known_accuracies_come_back(shares, seed):
         right = luck[at] < torch.tensor(shares)[nearest]
         return torch.where(right, at % 7, (at + 1) % 7)
 
-    found = audit(classifier(answer, 7), numbered(count, 7), scales=scales, flips=0).only
+    found = audit(classifier(answer, 7), numbered(count, 7), AuditSpec(scales=scales, flips=0)).only
     for scale, share in zip(scales, shares, strict=True):
         right = luck < share
         assert torch.equal(found.curve.right(scale), right)
@@ -94,7 +96,7 @@ def test_each_model_is_shown_the_images_on_its_own_canvas():
         "small": classifier(watching("small"), canvas=24, content=16),
         "large": classifier(watching("large"), canvas=64, content=40),
     }
-    found = audit(models, coloured(9), scales=(0.5, 1.0), flips=0, baseline="large")
+    found = audit(models, coloured(9), AuditSpec(scales=(0.5, 1.0), flips=0), baseline="large")
     assert list(found.results) == ["large", "small"]
     assert seen == {"small": (3, 24, 24), "large": (3, 64, 64)}
     assert (
@@ -121,7 +123,9 @@ def test_the_background_is_what_was_asked_for(background, level):
         corners.append(images[torch.arange(len(images)), by_colour(images), 0, 0])
         return by_colour(images)
 
-    found = audit(classifier(answer), coloured(6), scales=(0.5, 1), flips=0, background=background)
+    found = audit(
+        classifier(answer), coloured(6), AuditSpec(scales=(0.5, 1), flips=0, background=background)
+    )
     assert torch.cat(corners).tolist() == pytest.approx([level] * len(torch.cat(corners)), abs=1e-5)
     assert found.only.protocol == ScaleProtocol(
         48, 16, test_scales=(0.5, 0.75, 1.0, 1.5, 2.0), background=background

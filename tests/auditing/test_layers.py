@@ -8,7 +8,7 @@ import torch
 from auditing.made import coloured
 from torch import nn
 
-from nearfar.auditing import audit, invariance_scores
+from nearfar.auditing import AuditSpec, audit, invariance_scores
 from nearfar.auditing.layers import map_errors, relative_errors
 from nearfar.classifiers import Classifier, InputSpec
 from nearfar.data import LabelledImages, ScaleProtocol
@@ -51,7 +51,7 @@ def opened(net, canvas=32, content=32):
 def test_layers_by_hooks():
     torch.manual_seed(0)
     net = Net().train()
-    found = audit(opened(net), textured(), layers=True, flips=0).only.layers
+    found = audit(opened(net), textured(), AuditSpec(layers=True, flips=0)).only.layers
     assert found.names == ("point", "wide")
     assert found.left_out == {
         "twice": "it runs 2 times an image, as inside a net over a pyramid",
@@ -71,41 +71,48 @@ def test_layers_by_hooks():
 
 
 def test_layers_by_name():
-    found = audit(opened(Net()), textured(), layers=("p*", "act", "head"), flips=0).only.layers
+    found = audit(
+        opened(Net()), textured(), AuditSpec(layers=("p*", "act", "head"), flips=0)
+    ).only.layers
     assert found.names == ("point", "act", "pool")
     assert found.left_out == {"head": "it does not return one map"}
     assert all(math.isnan(e) for e in found.equivariance[2])  # one sample: nothing to compare
     with pytest.raises(
         InputError, match=r"no layer's name matches 'conv\*'; there are point, act, wi"
     ):
-        audit(opened(Net()), textured(), layers=("conv*",))
+        audit(opened(Net()), textured(), AuditSpec(layers=("conv*",)))
 
 
 def test_many_layers_are_spread_evenly():
     many = nn.Sequential(
         *[nn.Conv2d(3, 3, 1) for _ in range(47)], nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
-    found = audit(opened(many), textured(100), scales=(0.5, 1), layers=True, flips=0).only.layers
+    found = audit(
+        opened(many), textured(100), AuditSpec(scales=(0.5, 1), layers=True, flips=0)
+    ).only.layers
     assert found.names == tuple(str(i) for i in range(0, 47, 2))
 
 
 def test_a_net_over_a_pyramid_says_why_there_is_nothing():
     inner = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten())
     net = HierarchicalNet(inner, (1.0, 2.0))
-    found = audit(opened(net), textured(), layers=True, flips=0).only.layers
+    found = audit(opened(net), textured(), AuditSpec(layers=True, flips=0)).only.layers
     assert found.names == ()
     assert found.left_out == {"net.0": "it runs 2 times an image, as inside a net over a pyramid"}
 
 
 def test_too_few_images_and_nothing_to_look_inside_of():
-    few = audit(opened(Net()), coloured(6), layers=True, flips=0).only.layers
+    few = audit(opened(Net()), coloured(6), AuditSpec(layers=True, flips=0)).only.layers
     assert "needs 20 images" in few.left_out["all layers"]
     bare = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    none = audit(opened(bare), textured(30), layers=True, flips=0).only.layers
+    none = audit(opened(bare), textured(30), AuditSpec(layers=True, flips=0)).only.layers
     assert none.left_out == {"all layers": "there is no convolution among its modules"}
     input_spec = opened(bare).input_spec
     assert (
-        audit(Classifier(input_spec, bare), textured(30), layers=True, flips=0).only.layers is None
+        audit(
+            Classifier(input_spec, bare), textured(30), AuditSpec(layers=True, flips=0)
+        ).only.layers
+        is None
     )
 
 
@@ -114,7 +121,9 @@ def test_a_scale_invariant_layer_counts_as_one():
     net = nn.Sequential(
         SIConv2d(3, 4, 3, padding=1), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 3)
     )
-    found = audit(opened(net), textured(100), scales=(0.5, 1), layers=True, flips=0).only.layers
+    found = audit(
+        opened(net), textured(100), AuditSpec(scales=(0.5, 1), layers=True, flips=0)
+    ).only.layers
     assert found.names == ("0",)
     assert not found.left_out
 

@@ -9,14 +9,16 @@ import torch
 from auditing.test_layers import textured
 from torch import nn
 
-from nearfar.auditing import audit
-from nearfar.classifiers import load_classifier
+from nearfar.auditing import AuditSpec, audit
+from nearfar.classifiers import InputOptions, load_classifier
 
 SCALES = (0.5, 1.0, 2.0)
 
 
 def audited(model, size=None):
-    return audit(model, textured(40), scales=SCALES, flips=10, size=size).only
+    return audit(
+        model, textured(40), AuditSpec(scales=SCALES, flips=10), inputs=InputOptions(size=size)
+    ).only
 
 
 def make_net():

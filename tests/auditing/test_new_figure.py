@@ -13,7 +13,7 @@ import torch
 from auditing.audits import exact, full
 from auditing.made import classifier, coloured, size_seen
 
-from nearfar.auditing import Figure, ScaleCurve, accuracy, audit, register_figure
+from nearfar.auditing import AuditSpec, Figure, ScaleCurve, accuracy, audit, register_figure
 from nearfar.auditing.accuracy import NO_PREDICTION, CurveRecorder, registered_figures
 from nearfar.auditing.gate import judge, read_requirements
 from nearfar.auditing.report import render_audit
@@ -47,8 +47,7 @@ def test_in_json_table_gate_and_findings():
     found = audit(
         classifier(lambda images: (size_seen(images) > 1).long()),
         coloured(12),
-        scales=(0.5, 1, 2),
-        flips=0,
+        AuditSpec(scales=(0.5, 1, 2), flips=0),
         require=("surprise@0.5<=0.1", "surprise@2>1"),
     )
     value = -math.log(math.exp(4) / (math.exp(4) + 2))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nearfar.auditing import audit
-from nearfar.classifiers import load_classifier
+from nearfar.auditing import AuditSpec, audit
+from nearfar.classifiers import InputOptions, load_classifier
 from nearfar.data import LabelledImages
 from nearfar.errors import InputError
 from nearfar.models import create_model
@@ -27,7 +27,12 @@ def lost_when_far(images):
 
 
 def test_no_answer_is_not_the_first_class():
-    found = audit(lost_when_far, pictures(), scales=(0.3, 1.0), size=16, flips=6).only
+    found = audit(
+        lost_when_far,
+        pictures(),
+        AuditSpec(scales=(0.3, 1.0), flips=6),
+        inputs=InputOptions(size=16),
+    ).only
     assert found.curve.accuracy(1.0) == 1
     assert found.curve.accuracy(0.3) == 0
 
@@ -44,13 +49,21 @@ class Centred(nn.Module):
 
 
 def test_what_cannot_be_counted_does_not_end_an_audit():
-    found = audit(Centred(), pictures(), scales=(1.0,), size=16, flips=0).only
+    found = audit(
+        Centred(), pictures(), AuditSpec(scales=(1.0,), flips=0), inputs=InputOptions(size=16)
+    ).only
     assert found.cost is not None or "could not be counted" in " ".join(found.notes)
 
 
 def test_an_empty_requirement_is_refused():
     with pytest.raises(InputError, match="a requirement is empty"):
-        audit(lost_when_far, pictures(), scales=(1.0,), size=16, require=("",))
+        audit(
+            lost_when_far,
+            pictures(),
+            AuditSpec(scales=(1.0,)),
+            inputs=InputOptions(size=16),
+            require=("",),
+        )
 
 
 def test_folders_may_hold_an_at(tmp_path):

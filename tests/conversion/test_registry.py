@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from nearfar.classifiers import InputOptions
 from nearfar.cli.main import main
 from nearfar.conversion import (
     ConversionMethod,
@@ -24,7 +25,7 @@ from nearfar.conversion import (
 )
 from nearfar.conversion import registry as methods
 from nearfar.data import DataSpec
-from nearfar.deploy import InputOptions, convert
+from nearfar.deploy import convert
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
 
+from nearfar.classifiers import InputOptions
 from nearfar.conversion import (
     Antialiasing,
     PyramidEnsemble,
@@ -20,7 +21,7 @@ from nearfar.conversion import (
     convert_network,
     plan_conversion,
 )
-from nearfar.deploy import InputOptions, convert
+from nearfar.deploy import convert
 from nearfar.errors import InputError
 from nearfar.layers import SIConv2d
 

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from nearfar.auditing import audit
-from nearfar.classifiers import load_classifier
+from nearfar.classifiers import InputOptions, load_classifier
 from nearfar.conversion import PyramidEnsemble, SILayers, convert_network
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
-from nearfar.deploy import CheckSpec, FinetuneSpec, InputOptions, convert
+from nearfar.deploy import CheckSpec, FinetuneSpec, convert
 from nearfar.deploy.convert import _batches
 from nearfar.errors import InputError
 from nearfar.layers import SIConv2d

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, ImageSelection, audit
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, train
@@ -56,18 +56,25 @@ def test_data_that_changed_are_noticed(tmp_path):
     (root / "a" / "059.png").rename(root / "c" / "059.png")
     trained = go_on()
     assert trained.record["data"] == ScaleData(data).fingerprint()
-    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape == (1, 15)
+    assert audit(trained.path, spec=AuditSpec(scales=(1.0,))).only.curve.predictions.shape == (
+        1,
+        15,
+    )
     pictures(root, 61)
     with pytest.raises(
         InputError, match=r"trained with: 60 images then, 61 now, .*; audit it on the data as they"
     ):
-        audit(trained.path, root=root)
+        audit(trained.path, selection=ImageSelection(root=root))
     # In another place it is another data set; a record without a fingerprint is not checked.
     root.rename(tmp_path / "others")
-    elsewhere = audit(trained.path, root=tmp_path / "others", scales=(1.0,)).only
+    elsewhere = audit(
+        trained.path,
+        spec=AuditSpec(scales=(1.0,)),
+        selection=ImageSelection(root=tmp_path / "others"),
+    ).only
     assert elsewhere.curve.predictions.shape[1] == 61
     assert "All 61 images of folder, which has no official test part" in " ".join(elsewhere.notes)
     (tmp_path / "others").rename(root)
     record = {k: v for k, v in trained.record.items() if k != "data"}
     save_checkpoint(trained.path, trained.model, record)
-    assert audit(trained.path, scales=(1.0,)).only.curve.predictions.shape[1] == 16
+    assert audit(trained.path, spec=AuditSpec(scales=(1.0,))).only.curve.predictions.shape[1] == 16

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.data import DataSpec, ScaleData
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, load_checkpoint, train
@@ -42,7 +42,7 @@ def test_an_audit_shows_the_net_what_training_did(trained, tmp_path):
     validation = by_hand(trained, data.images("validation", 1.0))
     loss = torch.nn.functional.cross_entropy(validation, data.labels("validation"))
     assert float(loss) == pytest.approx(trained.record["validation_loss"], rel=1e-4)
-    result = audit(trained.path, scales=(0.5, 1.0), out=tmp_path).only
+    result = audit(trained.path, spec=AuditSpec(scales=(0.5, 1.0)), out=tmp_path).only
     for k, scale in enumerate((0.5, 1.0)):
         logits = by_hand(trained, data.images("test", scale))
         assert torch.equal(result.curve.predictions[k], logits.argmax(1))

@@ -4,6 +4,7 @@
 from nearfar.auditing import figures as figures
 from nearfar.auditing.accuracy import Figure, ScaleCurve, register_figure
 from nearfar.auditing.audit import audit
+from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
 from nearfar.auditing.cost import Cost, cost_of, time_batches
 from nearfar.auditing.intervals import wilson_interval
 from nearfar.auditing.invariance import invariance_scores
@@ -13,10 +14,12 @@ from nearfar.auditing.winning_scale import winner_maps
 __all__ = [
     "Audit",
     "AuditResult",
+    "AuditSpec",
     "Cost",
     "Failure",
     "Figure",
     "Flips",
+    "ImageSelection",
     "LayerScores",
     "ScaleCurve",
     "Verdict",

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nearfar.auditing.audit_spec import ImageSelection
 from nearfar.auditing.audited_models import AuditedModel
 from nearfar.auditing.compatibility import check_fit, check_unchanged, is_its_own, same_images
 from nearfar.data import DataSpec, LabelledImages, list_sources, load_source
@@ -87,20 +88,15 @@ class AuditedImages:
 
 def choose_images(
     data: Data,
-    root: Path | str | None,
     audited_models: Sequence[AuditedModel],
-    count: int = 0,
-    max_skipped: float | None = None,
+    selection: ImageSelection = ImageSelection(),
 ) -> AuditedImages:
     """Finds the images of an audit.
 
     Args:
         data: the data set; an empty name: what the first checkpoint was trained on.
-        root: where it is.
-        audited_models: who is to be shown them.
-        count: how many, all classes in proportion; 0 takes all.
-        max_skipped: which share of anybody's images may be left out because they cannot be read; default:
-            what ``data`` say, or 0.01.
+        audited_models: to which they are shown.
+        selection: which of them.
 
     Returns:
         Of data that a checkpoint was trained on, the test images that its training put aside (of several
@@ -111,6 +107,7 @@ def choose_images(
         InputError: no data named, other classes or channels than the models', changed data, or more
             images asked for than there are.
     """
+    root, count, max_skipped = selection.root, selection.count, selection.max_skipped
     if isinstance(data, LabelledImages):
         if root is not None or max_skipped is not None:
             raise InputError(
@@ -153,9 +150,8 @@ def choose_images(
 
 
 def _spec(
-    data: str | Path | DataSpec, root: Path | str | None, audited_models: Sequence[AuditedModel]
+    data: str | Path | DataSpec, folder: Path | None, audited_models: Sequence[AuditedModel]
 ) -> DataSpec:
-    folder = None if root is None else Path(root)
     if isinstance(data, DataSpec):
         return data if folder is None else dataclasses.replace(data, root=folder)
     checkpoints = [e.classifier.checkpoint for e in audited_models]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nearfar.classifiers import Classifier, Model, load_classifier
+from nearfar.classifiers import Classifier, InputOptions, Model, load_classifier
 from nearfar.classifiers.files import input_spec_path
 from nearfar.data import ScaleProtocol
 from nearfar.data.preprocess import Background, Images
@@ -50,12 +50,7 @@ class AuditedModel:
 
 
 def open_models(
-    models: Models,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    size: int | None = None,
-    num_classes: int | None = None,
-    background: Background | None = None,
+    models: Models, inputs: InputOptions = InputOptions(), background: Background | None = None
 ) -> tuple[AuditedModel, ...]:
     """Opens the models of an audit.
 
@@ -63,8 +58,8 @@ def open_models(
 
     Args:
         models: one, several, or several by name.
-        mean, std, size, num_classes: as in :func:`nearfar.classifiers.load_classifier`, for all models but
-            those that say themselves what they are: checkpoints and opened classifiers.
+        inputs: for all models but those that say themselves what they take: checkpoints and opened
+            classifiers.
         background: in place of each protocol's own.
 
     Raises:
@@ -73,7 +68,7 @@ def open_models(
     given = _listed(models)
     open_ended = [_takes_settings(model) for _, model in given]
     opened = [
-        load_classifier(model, mean, std, size, num_classes)
+        load_classifier(model, inputs.mean, inputs.std, inputs.size, inputs.num_classes)
         if takes
         or not any(open_ended)  # where none takes them, the first one's refusal is the error
         else load_classifier(model)

@@ -13,7 +13,7 @@ from nearfar.auditing.audited_models import AuditedModel
 from nearfar.auditing.result import Flips
 from nearfar.data.preprocess import Images
 
-__all__ = ["PRECISION", "find_flips", "most_answers"]
+__all__ = ["PRECISION", "find_flips", "most_predictions"]
 
 #: A flip is known to this factor of scale.
 PRECISION = 1.02
@@ -63,7 +63,7 @@ def find_flips(
     )
 
 
-def most_answers(count: int, lowest: float, highest: float) -> int:
+def most_predictions(count: int, lowest: float, highest: float) -> int:
     """How many predictions :func:`find_flips` needs at most for ``count`` images."""
     return count * (1 + sum(_steps(end) + _bisections(end) for end in (lowest, highest)))
 

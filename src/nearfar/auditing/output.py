@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nearfar.atomic import make_folder
+from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
+from nearfar.classifiers import InputOptions
 from nearfar.errors import InputError
 
 __all__ = ["SKIPPED", "claim", "command_of"]
 
 #: Name of the list of images left out: a training run's list may lie in the same folder.
 SKIPPED = "audit-skipped.csv"
+#: Settings whose option on the command line has another name.
+_OPTIONS = {"count": "images"}
 
 
 def claim(out: Path) -> tuple[Path, Path]:
@@ -46,34 +49,43 @@ def claim(out: Path) -> tuple[Path, Path]:
     return figures, page
 
 
-def command_of(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
-    """The command line of a call.
+def command_of(
+    models: Any,
+    data: Any,
+    spec: AuditSpec,
+    selection: ImageSelection,
+    inputs: InputOptions,
+    **options: Any,
+) -> str:
+    """The command line of an audit.
 
     Args:
-        function: of the command; its first parameter is the models.
-        arguments: of the call, by name.
+        models, data, spec, selection, inputs: of the audit.
+        options: what is set besides, by name; what is empty is left out.
 
     Returns:
         One line; empty where an argument has no name, such as a network.
     """
-    parameters = iter(inspect.signature(function).parameters.values())
-    models = arguments[next(parameters).name]
-    named = [models] if isinstance(models, (str, Path)) else models
-    if not isinstance(named, (list, tuple)) or not all(isinstance(m, (str, Path)) for m in named):
+    paths = [models] if isinstance(models, (str, Path)) else models
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(m, (str, Path)) for m in paths):
         return ""
-    words = ["nearfar", function.__name__, *map(str, named)]
-    for parameter in parameters:
-        value = arguments[parameter.name]
-        if parameter.name == "progress" or value == parameter.default:
+    settings = {"data": data, **options}
+    for group in (spec, selection, inputs):
+        for field in dataclasses.fields(group):
+            value = getattr(group, field.name)
+            if value != field.default:
+                settings[_OPTIONS.get(field.name, field.name)] = value
+    words = ["nearfar", "audit", *map(str, paths)]
+    for name, value in settings.items():
+        if value is None or value == "" or value == ():
             continue
-        if isinstance(value, tuple):
-            value = ",".join(
-                str(int(x)) if isinstance(x, float) and x == int(x) else str(x) for x in value
-            )
-        elif value is True:
-            words.append(f"--{parameter.name}")
-            continue
-        elif not isinstance(value, (str, Path, int, float)):
+        if value is True:
+            words.append(f"--{name}")
+        elif isinstance(value, tuple):
+            numbers = [int(x) if isinstance(x, float) and x == int(x) else x for x in value]
+            words.append(f"--{name}={','.join(map(str, numbers))}")
+        elif isinstance(value, (str, Path, int, float)):
+            words.append(f"--{name}={value}")
+        else:
             return ""
-        words.append(f"--{parameter.name}={value}")
     return shlex.join(words)

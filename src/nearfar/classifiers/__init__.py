@@ -2,6 +2,6 @@
 
 from nearfar.classifiers.classifier import Classifier
 from nearfar.classifiers.input_spec import InputSpec
-from nearfar.classifiers.loading import Model, load_classifier
+from nearfar.classifiers.loading import InputOptions, Model, load_classifier
 
-__all__ = ["InputSpec", "Model", "Classifier", "load_classifier"]
+__all__ = ["Classifier", "InputOptions", "InputSpec", "Model", "load_classifier"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -19,12 +20,28 @@ from nearfar.classifiers.programs import from_program
 from nearfar.data import Normalisation
 from nearfar.errors import InputError
 
-__all__ = ["Model", "load_classifier"]
+__all__ = ["InputOptions", "Model", "load_classifier"]
 
 _LOG = logging.getLogger(__name__)
 
 Model = str | Path | nn.Module | Callable[[Tensor], Tensor] | Classifier
 """What :func:`load_classifier` takes."""
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What a model does not say about the images that it takes; see :func:`load_classifier`.
+
+    Args:
+        mean, std: of each channel, of values from 0 to 1: what images are normalised by.
+        size: side of the canvas, in pixels.
+        num_classes: how many classes it tells apart.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    size: int | None = None
+    num_classes: int | None = None
 
 
 def load_classifier(

@@ -9,9 +9,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nearfar.auditing import Audit, AuditResult, audit
+import nearfar.auditing
+from nearfar.auditing import Audit, AuditResult, AuditSpec, ImageSelection
+from nearfar.classifiers import InputOptions
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
+from nearfar.data.preprocess import Background
 
 EXAMPLES = """\
   nearfar audit runs/digits_si/weights.safetensors
@@ -22,16 +25,90 @@ EXAMPLES = """\
   nearfar audit resnet20_cifar@resnet20.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --data cifar10
 """
 
-_TYPES = {"models": Sequence[str], "data": str, "root": Path | None, "out": Path | None}
+
+def audit(
+    models: Sequence[str],
+    *,
+    data: str = "",
+    root: Path | None = None,
+    images: int = 0,
+    max_skipped: float | None = None,
+    scales: tuple[float, ...] = (),
+    layers: bool | tuple[str, ...] = False,
+    flips: int = AuditSpec.flips,
+    max_loss: float = AuditSpec.max_loss,
+    background: Background | None = None,
+    batch_size: int = AuditSpec.batch_size,
+    baseline: str | None = None,
+    require: tuple[str, ...] = (),
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    size: int | None = None,
+    num_classes: int | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Measures how classifiers' predictions change while the things on test images shrink and grow.
+
+    Any classifier of images: what nearfar trained or converted, networks by name with anybody's weights, ONNX
+    files, exported programs, functions. Each is shown the same images on its own canvas, at every scale.
+    Measured are, with 95 % bootstrap intervals, accuracy (in all, class by class, and among the five
+    likeliest), confidence and its calibration error, and how many predictions change; then the smallest
+    changes of scale that flip a prediction, the surest mistakes, the band of scales where a classifier
+    holds, and its cost.
+
+    Of data that a checkpoint was trained on, test images are those that its training put aside; of other
+    data the official test part, or all images where there is none.
+
+    Args:
+        models: a checkpoint (weights.safetensors), NAME@FILE, NAME@pretrained, NAME, x.onnx, x.pt2 or
+            package.module:attribute; one or several.
+        data: name of a dataset, or a folder with a sub-folder a class; default: what the first checkpoint was
+            trained on.
+        root: folder that holds the dataset, where its name does not say.
+        images: how many test images, all classes in proportion; 0 takes all.
+        max_skipped: which share of a folder's or stream's images may be left out because they cannot be
+            read, from 0 to below 1; default: 0.01.
+        scales: at which scales, as factors; default: those of the baseline's protocol. 1 is added.
+        layers: measure single layers too: invariance score and equivariance error of the convolutions, or of
+            the layers whose names match patterns.
+        flips: for how many images the smallest flipping change of scale is searched for; 0 for none.
+        max_loss: a classifier holds where its accuracy falls by at most this, as a fraction.
+        background: black, grey or edge: what content does not cover; default: as the model was trained, or
+            black.
+        batch_size: images at a time; it does not change the predictions.
+        baseline: name of the model that the others are compared with; default: the first.
+        require: what figures must be, as top1@0.5>=0.80, band_low<=0.6, loss@1<=0.02 (against the baseline)
+            or NAME:flips@2<0.1; without a name it is required of every model but the baseline. The command
+            ends with status 1 where one is not met.
+        mean, std: of each channel, of values from 0 to 1: what a model's input is normalised by, where the
+            model does not say.
+        size: side of a model's canvas in pixels, where the model does not say.
+        num_classes: how many classes a model tells apart, where it does not say.
+        out: folder for audit.json and report.html, and audit-skipped.csv where images are left out; default:
+            write nothing.
+
+    Returns:
+        Arguments of :func:`nearfar.audit`.
+    """
+    return {
+        "models": models,
+        "data": data,
+        "spec": AuditSpec(scales, layers, flips, max_loss, background, batch_size),
+        "selection": ImageSelection(root, images, max_skipped),
+        "inputs": InputOptions(mean, std, size, num_classes),
+        "baseline": baseline,
+        "require": require,
+        "out": out,
+    }
 
 
 def run(arguments: list[str]) -> int:
     """Parses, runs, shows; returns 1 where a requirement is not met."""
-    options = parse_call(audit, arguments, EXAMPLES, positional=True, types=_TYPES)
+    options = audit(**parse_call(audit, arguments, EXAMPLES, positional=True))
     with shown_progress() as progress:
-        outcome = audit(**options, progress=progress)
+        outcome = nearfar.auditing.audit(**options, progress=progress)
     _show(outcome)
-    _next(options, outcome)
+    _next(options["out"], outcome)
     return 0 if outcome.passed else 1
 
 
@@ -93,8 +170,7 @@ def _band(name: str, result: AuditResult, loss: float) -> str:
     return f"{name} stays within {100 * loss:g} points from {edges[0]} to {edges[1]}."
 
 
-def _next(options: dict[str, Any], outcome: Audit) -> None:
-    out = options.get("out")
+def _next(out: Path | None, outcome: Audit) -> None:
     if out is None:
         steps = ["add --out DIR to keep these figures as audit.json, with a report to look at"]
     else:

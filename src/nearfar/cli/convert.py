@@ -12,11 +12,12 @@ from typing import Any, get_type_hints
 from docstring_parser import parse
 from rich.table import Table
 
+from nearfar.classifiers import InputOptions
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.conversion import ConversionMethod, list_methods, method_class
 from nearfar.data import DataSpec
-from nearfar.deploy import CheckSpec, ConvertResult, FinetuneSpec, InputOptions
+from nearfar.deploy import CheckSpec, ConvertResult, FinetuneSpec
 from nearfar.deploy import convert as convert_model
 from nearfar.deploy.conversion_page import summary, verdict
 from nearfar.deploy.conversion_settings import FINETUNE

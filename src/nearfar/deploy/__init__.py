@@ -1,7 +1,7 @@
 """Classifiers leave the house: converted, exported, asked about images, put on the hub."""
 
 from nearfar.deploy.conversion_result import ConvertResult
-from nearfar.deploy.conversion_settings import CheckSpec, FinetuneSpec, InputOptions
+from nearfar.deploy.conversion_settings import CheckSpec, FinetuneSpec
 from nearfar.deploy.convert import convert
 from nearfar.deploy.export import ExportResult, export
 from nearfar.deploy.hub import HubClassifier, from_pretrained, push_to_hub, save_pretrained
@@ -13,7 +13,6 @@ __all__ = [
     "ExportResult",
     "FinetuneSpec",
     "HubClassifier",
-    "InputOptions",
     "Prediction",
     "convert",
     "export",

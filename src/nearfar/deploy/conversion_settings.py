@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from nearfar.errors import InputError
 from nearfar.training import FitSpec
 
-__all__ = ["FINETUNE", "CheckSpec", "FinetuneSpec", "InputOptions"]
+__all__ = ["FINETUNE", "CheckSpec", "FinetuneSpec"]
 
 #: The short training after a conversion.
 FINETUNE = FitSpec(epochs=10, batch_size=64, lr=0.001, keep="last")
@@ -63,19 +63,3 @@ class CheckSpec:
                 f"max_loss is a fraction from 0 to 1, and at least 1 image is compared, got "
                 f"max_loss={self.max_loss} and {self.images} images"
             )
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """What a model does not say about the images that it takes; see ``nearfar.load_classifier``.
-
-    Args:
-        mean, std: of each channel, of values from 0 to 1: what images are normalised by.
-        size: side of the canvas, in pixels.
-        num_classes: how many classes it tells apart.
-    """
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    size: int | None = None
-    num_classes: int | None = None

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.auditing import Audit, audit
-from nearfar.classifiers import Classifier, Model, load_classifier
+from nearfar.auditing import Audit, AuditSpec, audit
+from nearfar.classifiers import Classifier, InputOptions, Model, load_classifier
 from nearfar.conversion import ConversionMethod, Plan, as_method, convert_network
 from nearfar.conversion import recalibrate as new_statistics
 from nearfar.conversion.replacement import copy_network
@@ -22,7 +22,7 @@ from nearfar.data.unreadable import SKIPPED, list_skipped, listing_refused, say_
 from nearfar.deploy.conversion_data import UNLABELLED, held_out, images_for, soft_labels_of
 from nearfar.deploy.conversion_folder import claim, is_free, write_conversion
 from nearfar.deploy.conversion_result import ConvertResult
-from nearfar.deploy.conversion_settings import CheckSpec, FinetuneSpec, InputOptions
+from nearfar.deploy.conversion_settings import CheckSpec, FinetuneSpec
 from nearfar.deploy.origin import Origin, origin_of
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
@@ -212,7 +212,9 @@ class _Job:
         if images is not None:
             both = {"original": opened, "converted": twin}
             test = held_out(images, opened)
-            comparison = audit(both, test, scales=SCALES, flips=0, progress=self.progress)
+            comparison = audit(
+                both, test, AuditSpec(scales=SCALES, flips=0), progress=self.progress
+            )
         rebuilt = self.origin.rebuilt
         return ConvertResult(twin, plan, comparison, max_loss, labelled, rebuilt=rebuilt)
 

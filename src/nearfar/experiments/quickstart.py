@@ -15,6 +15,7 @@ import torch
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing import (
     AuditResult,
+    AuditSpec,
     Cost,
     audit,
     cost_of,
@@ -128,7 +129,9 @@ def quickstart(
         trained[name] = train(
             spec, data, fit, seed=seed, out=folder, progress=plan.part(name, "training")
         )
-        found = audit(folder / WEIGHTS, flips=0, progress=plan.part(name, "auditing"))
+        found = audit(
+            folder / WEIGHTS, spec=AuditSpec(flips=0), progress=plan.part(name, "auditing")
+        )
         audits[name] = found.only
     shown = ScaleData(data)
     batch = shown.images("test", 1.0)[:_TIMED_BATCH]

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.experiments.tables.pictures import plot_runs
 from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
@@ -57,7 +57,9 @@ def _runs(fast: bool) -> list[Run]:
 
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
-    curve = audit(trained.path, scales=_SCALES, flips=0, progress=progress).only.curve
+    curve = audit(
+        trained.path, spec=AuditSpec(scales=_SCALES, flips=0), progress=progress
+    ).only.curve
     half, whole, larger = (100 * (1 - curve.accuracy(s)) for s in _SCALES)
     return {"error": whole, "error_half": half, "error_larger": larger}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.data import DataSpec, mnist_scale
 from nearfar.experiments.tables.pictures import plot_runs
 from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table, run_folder
@@ -98,7 +98,7 @@ def _run(
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
     scales = _AT_TEST.get(run.row)
     with at_scales(trained, scales) as path:
-        curve = audit(path, scales=(1.0,), flips=0, progress=progress).only.curve
+        curve = audit(path, spec=AuditSpec(scales=(1.0,), flips=0), progress=progress).only.curve
     error = {"error": 100 * (1 - curve.accuracy(1.0))}
     return error if scales is None else {**error, "scales_at_test": scales}
 

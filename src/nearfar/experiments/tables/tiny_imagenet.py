@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from nearfar.auditing import audit, time_batches
+from nearfar.auditing import AuditSpec, audit, time_batches
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec, ScaleData, ScaleProtocol
 from nearfar.experiments.tables.errors import split_error
@@ -44,7 +44,9 @@ def _runs(fast: bool) -> list[Run]:
 
 
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
-    curve = audit(trained.path, scales=(1.0,), flips=0, progress=progress).only.curve
+    curve = audit(
+        trained.path, spec=AuditSpec(scales=(1.0,), flips=0), progress=progress
+    ).only.curve
     data = ScaleData(trained.recipe.data)
     batch = data.images("train", 1.0, first=_TIMED)
     # In turn with the baseline, since only such times can be compared; fresh weights are as quick.

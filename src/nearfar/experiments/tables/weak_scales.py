@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nearfar.auditing import audit
+from nearfar.auditing import AuditSpec, audit
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec
 from nearfar.data.protocols import SCENARIOS, TEST_SCALES, scenario, unseen
@@ -73,7 +73,7 @@ def _runs(fast: bool) -> list[Run]:
 def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any]:
     protocol = run.recipe.data.protocol
     with at_scales(trained, _AT_TEST.get(run.row)) as path:
-        curve = audit(path, flips=0, progress=progress).only.curve
+        curve = audit(path, spec=AuditSpec(flips=0), progress=progress).only.curve
     accuracy = {s: 100 * curve.accuracy(s) for s in protocol.test_scales}
     mean = statistics.fmean(accuracy[s] for s in unseen(protocol))
     return {

@@ -1,0 +1,75 @@
+"""What is set about an audit: what is measured, and on which images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearfar.data.preprocess import Background
+from nearfar.errors import InputError
+from nearfar.scale_sets import as_scales
+
+__all__ = ["AuditSpec", "ImageSelection"]
+
+
+@dataclass(frozen=True)
+class AuditSpec:
+    """What an audit measures.
+
+    Args:
+        scales: at which scales, as factors; default: those of the baseline's protocol. 1 is added.
+        layers: measure single layers too: invariance score and equivariance error of the convolutions, or of
+            the layers whose names match patterns.
+        flips: for how many images the smallest flipping change of scale is searched for; 0 for none.
+        max_loss: a classifier holds where its accuracy falls by at most this, as a fraction.
+        background: black, grey or edge: what content does not cover; default: as the model was trained, or
+            black.
+        batch_size: images at a time; it does not change the predictions.
+
+    Raises:
+        InputError: a number out of range, or a scale that is named twice.
+    """
+
+    scales: tuple[float, ...] = ()
+    layers: bool | tuple[str, ...] = False
+    flips: int = 200
+    max_loss: float = 0.05
+    background: Background | None = None
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.flips < 0:
+            raise InputError(
+                f"flips must be at least 0 and batch_size at least 1, got {self.flips} and {self.batch_size}"
+            )
+        if not 0 <= self.max_loss < 1:
+            raise InputError(f"max_loss is a fraction, 0.05 for five points, got {self.max_loss}")
+        scales = as_scales(self.scales) if self.scales else ()
+        if len(set(scales)) < len(scales):
+            raise InputError(f"scales names a scale twice: {scales}")
+        object.__setattr__(self, "scales", scales)
+
+
+@dataclass(frozen=True)
+class ImageSelection:
+    """Which of a dataset's images are shown.
+
+    Args:
+        root: folder that holds the dataset, where its name does not say.
+        count: how many test images, all classes in proportion; 0 takes all.
+        max_skipped: which share of a folder's or stream's images may be left out because they cannot be
+            read, from 0 to below 1; default: as the data say, or 0.01.
+
+    Raises:
+        InputError: a negative count.
+    """
+
+    root: Path | None = None
+    count: int = 0
+    max_skipped: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.root is not None:
+            object.__setattr__(self, "root", Path(self.root))
+        if self.count < 0:
+            raise InputError(f"images must be at least 0 (0 takes all), got {self.count}")

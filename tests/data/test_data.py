@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol, list_sources, load_source
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol, list_sources, load_source
 from nearfar.errors import InputError
 from nearfar.grid import Axis
 from nearfar.pyramid import resample
@@ -156,7 +156,7 @@ def test_idx_files_that_are_damaged(small_mnist, name, damage, message):
 
 
 def test_splits_are_disjoint_stratified_and_fixed_by_their_seed():
-    one, same, other = (ScaleData(DataSpec(split_seed=s)) for s in (0, 0, 1))
+    one, same, other = (ScaleDataModule(DataSpec(split_seed=s)) for s in (0, 0, 1))
     every = torch.cat(list(one.indices.values()))
     assert len(every) == len(every.unique()) == 1797
     assert [len(one.indices[k]) for k in ("train", "validation", "test")] == [900, 300, 597]
@@ -168,25 +168,25 @@ def test_splits_are_disjoint_stratified_and_fixed_by_their_seed():
 
 
 def test_batches_hold_every_training_image_once_in_seeded_order():
-    data = ScaleData(DataSpec(train=100), batch_size=32, seed=5)
+    data = ScaleDataModule(DataSpec(train=100), batch_size=32, seed=5)
     batches = list(data.train_dataloader())
     assert [len(labels) for _, labels in batches] == [32, 32, 32, 4]
     shown = torch.cat([images for images, _ in batches])
     whole = data.images("train", 1.0)
     assert torch.equal(shown.flatten(1).sum(1).sort().values, whole.flatten(1).sum(1).sort().values)
     again = torch.cat(
-        [labels for _, labels in ScaleData(DataSpec(train=100), 32, 5).train_dataloader()]
+        [labels for _, labels in ScaleDataModule(DataSpec(train=100), 32, 5).train_dataloader()]
     )
     assert torch.equal(torch.cat([labels for _, labels in batches]), again)
     other = torch.cat(
-        [labels for _, labels in ScaleData(DataSpec(train=100), 32, 6).train_dataloader()]
+        [labels for _, labels in ScaleDataModule(DataSpec(train=100), 32, 6).train_dataloader()]
     )
     assert not torch.equal(again, other)
 
 
 def test_several_training_scales_are_drawn_by_seed():
     protocol = ScaleProtocol(train_scales=(0.5, 2.0))
-    data = ScaleData(DataSpec(protocol=protocol, train=100))
+    data = ScaleDataModule(DataSpec(protocol=protocol, train=100))
     shown, labels = data._shown("train")[0, list(range(100))]
     small, large = data.images("train", 0.5), data.images("train", 2.0)
     is_small = (shown == small).flatten(1).all(1)
@@ -215,7 +215,7 @@ def test_several_training_scales_are_drawn_by_seed():
         (lambda: DataSpec(random_scale=(2, 0.5)), r"smallest and a largest factor.* \[2, 0.5\]"),
         (lambda: DataSpec(random_scale=(0, 2)), "every scale must be positive"),
         (lambda: DataSpec(colour=-1), "colour is a standard deviation.* got colour=-1"),
-        (lambda: ScaleData(DataSpec(colour=0.1)).colours(), "images of 3 channels, got 1"),
+        (lambda: ScaleDataModule(DataSpec(colour=0.1)).colours(), "images of 3 channels, got 1"),
         (lambda: ScaleProtocol(side="wide"), "side must be 'longer' or 'shorter', got 'wide'"),
         (lambda: DataSpec("folder", size=0), "size must be at least 1 pixel, got 0"),
         (
@@ -223,18 +223,21 @@ def test_several_training_scales_are_drawn_by_seed():
             "share of the images, from 0 to below 1, got 1",
         ),
         (lambda: DataSpec(workers=-1), "workers must be at least 0, got -1"),
-        (lambda: ScaleData(DataSpec(max_skipped=0.5)), "are all needed, got .* max_skipped=0.5"),
         (
-            lambda: ScaleData(DataSpec(size=8)),
+            lambda: ScaleDataModule(DataSpec(max_skipped=0.5)),
+            "are all needed, got .* max_skipped=0.5",
+        ),
+        (
+            lambda: ScaleDataModule(DataSpec(size=8)),
             "images of digits have their own size and are all needed, got size=8",
         ),
         (
-            lambda: ScaleData(DataSpec(split="official")),
+            lambda: ScaleDataModule(DataSpec(split="official")),
             "digits has no official test part; take split='seed'",
         ),
-        (lambda: ScaleData(DataSpec(train=1700)), "1797 images, too few for train=1700"),
-        (lambda: ScaleData(DataSpec(train=3)), "cannot split 3 images for train"),
-        (lambda: ScaleData(DataSpec(), batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda: ScaleDataModule(DataSpec(train=1700)), "1797 images, too few for train=1700"),
+        (lambda: ScaleDataModule(DataSpec(train=3)), "cannot split 3 images for train"),
+        (lambda: ScaleDataModule(DataSpec(), batch_size=0), "batch_size must be at least 1, got 0"),
     ],
 )
 def test_refusals(make, message):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol, load_source
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol, load_source
 from nearfar.data.sources import files
 from nearfar.errors import InputError
 
@@ -262,7 +262,7 @@ def test_more_than_fits_into_memory_is_refused_before_reading(tmp_path, monkeypa
         InputError,
         match=r"3×8×8 .* take source stream_folder, .* or a smaller data.size \(or canvas and",
     ):
-        ScaleData(spec)
+        ScaleDataModule(spec)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pictures import folder
 
-from nearfar.data import DataSpec, LabelledImages, ScaleData, ScaleProtocol, module
+from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, module
 from nearfar.data.splits import split_indices
 from nearfar.errors import InputError
 
@@ -90,7 +90,7 @@ def test_images_stay_bytes_and_are_not_copied(monkeypatch):
         module, "load_source", lambda *_, **__: LabelledImages(stored, LABELS, names, 60)
     )
     monkeypatch.setattr("nearfar.data.dataset.HOLD", 0)
-    data = ScaleData(DataSpec("cifar10", split="official"))
+    data = ScaleDataModule(DataSpec("cifar10", split="official"))
     shown = data.train_dataloader().dataset
     assert shown._held is None
     assert shown._images.data_ptr() == stored.data_ptr()
@@ -98,7 +98,7 @@ def test_images_stay_bytes_and_are_not_copied(monkeypatch):
     monkeypatch.setattr(
         module, "load_source", lambda *_, **__: LabelledImages(stored, LABELS, names, 60)
     )
-    held = ScaleData(DataSpec("cifar10", split="official"))
+    held = ScaleDataModule(DataSpec("cifar10", split="official"))
     for one, two in zip(data.train_dataloader(), held.train_dataloader(), strict=True):
         torch.testing.assert_close(one, two)
 
@@ -110,11 +110,11 @@ def test_one_s_own_test_part_is_not_trained_on_unasked(tmp_path):
     assert spec.split is None
     assert spec.explicit().split == "official"
     assert dataclasses.replace(spec, root=plain).explicit().split == "seed"
-    data = ScaleData(spec)
+    data = ScaleDataModule(spec)
     assert (data.spec.split, data.indices["test"].tolist()) == ("official", list(range(20, 40)))
     drawn = dataclasses.replace(spec, split="seed")  # as records of older runs say
     assert drawn.explicit().split == "seed"
-    assert ScaleData(drawn).indices["train"].max() >= 20
+    assert ScaleDataModule(drawn).indices["train"].max() >= 20
 
 
 def test_published_sources_keep_seed_as_their_default():
@@ -126,6 +126,6 @@ def test_a_split_that_files_decide_waits_for_them(tmp_path):
     spec = DataSpec("folder", tmp_path / "nowhere")
     assert spec.explicit().split is None
     with pytest.raises(InputError, match="an existing folder with a sub-folder a class"):
-        ScaleData(spec)
+        ScaleDataModule(spec)
     assert split_indices(spec, LABELS, 60)["test"].tolist() == list(range(60, 100))
     assert sizes(split_indices(spec, LABELS, None))["test"] == 20

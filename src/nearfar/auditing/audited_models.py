@@ -65,45 +65,48 @@ def open_models(
     Raises:
         InputError: no model, or one that cannot be opened.
     """
-    given = _listed(models)
-    open_ended = [_takes_settings(model) for _, model in given]
+    named_models = _listed(models)
+    open_ended = [_takes_settings(model) for _, model in named_models]
     opened = [
         load_classifier(model, inputs.mean, inputs.std, inputs.size, inputs.num_classes)
         if takes
         or not any(open_ended)  # where none takes them, the first one's refusal is the error
         else load_classifier(model)
-        for (_, model), takes in zip(given, open_ended, strict=True)
+        for (_, model), takes in zip(named_models, open_ended, strict=True)
     ]
-    names = [name or _short(found.name) for (name, _), found in zip(given, opened, strict=True)]
+    names = [
+        name or _short(classifier.name)
+        for (name, _), classifier in zip(named_models, opened, strict=True)
+    ]
     times = Counter(names)
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     audited_models = []
-    for name, (_, model), found in zip(names, given, opened, strict=True):
+    for name, (_, model), classifier in zip(names, named_models, opened, strict=True):
         notes: tuple[str, ...] = ()
         if times[name] > 1:
-            seen[name] += 1
-            number, shared = seen[name], name
+            counts[name] += 1
+            number, shared = counts[name], name
             name = f"{shared}-{number}"
             what = model if isinstance(model, str | Path) else f"number {number} of those"
             notes = (f"{name} is {what}: {times[shared]} models are called {shared}.",)
-        protocol = found.input_spec.protocol
+        protocol = classifier.input_spec.protocol
         if background is not None:
             protocol = dataclasses.replace(protocol, background=background)
-        audited_models.append(AuditedModel(name, found, protocol, notes))
+        audited_models.append(AuditedModel(name, classifier, protocol, notes))
     return tuple(audited_models)
 
 
 def _listed(models: Models) -> list[tuple[str | None, Model]]:
     if isinstance(models, Mapping):
-        found: list[tuple[str | None, Model]] = [(str(k), v) for k, v in models.items()]
+        pairs: list[tuple[str | None, Model]] = [(str(k), v) for k, v in models.items()]
     elif isinstance(models, Sequence) and not isinstance(models, str):
-        found = [(None, model) for model in models]
+        pairs = [(None, model) for model in models]
     else:
         # nn.Sequential has a length and items, but is no Sequence.
-        found = [(None, models)]
-    if not found:
+        pairs = [(None, models)]
+    if not pairs:
         raise InputError("an audit needs at least one model, got none")
-    return found
+    return pairs
 
 
 def _short(name: str) -> str:

@@ -64,12 +64,12 @@ def check_unchanged(model: AuditedModel, source: str, dataset: LabelledImages) -
 def is_its_own(model: AuditedModel, spec: DataSpec) -> bool:
     """Whether data are those a checkpoint was trained on: anybody's images are others in another place."""
     trained = model.classifier.checkpoint
-    learnt = None if trained is None else trained.data
-    if learnt is None:
+    trained_on = None if trained is None else trained.data
+    if trained_on is None:
         return False
-    if spec.source != learnt.source or not is_own(spec.source):
-        return spec.source == learnt.source
-    return _place(spec.root) == _place(learnt.root)
+    if spec.source != trained_on.source or not is_own(spec.source):
+        return spec.source == trained_on.source
+    return _resolved(spec.root) == _resolved(trained_on.root)
 
 
 def same_images(model: AuditedModel, source: str, dataset: LabelledImages) -> bool:
@@ -80,7 +80,7 @@ def same_images(model: AuditedModel, source: str, dataset: LabelledImages) -> bo
     return bool(trained.record.get("data") == dataset.fingerprint())
 
 
-def _place(root: Path | None) -> Path | None:
+def _resolved(root: Path | None) -> Path | None:
     return None if root is None else root.resolve()
 
 

@@ -150,12 +150,12 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # In place, a storage may have grown.
         size = int(storage.nbytes())
         if key not in self.alive:
-            weakref.finalize(storage, self._gone, key).atexit = False
+            weakref.finalize(storage, self._release, key).atexit = False
         self.now += size - self.alive.get(key, 0)
         self.alive[key] = size
         self.peak = max(self.peak, self.now)
 
-    def _gone(self, key: int) -> None:
+    def _release(self, key: int) -> None:
         self.now -= self.alive.pop(key, 0)
 
 

@@ -296,24 +296,24 @@ def _layer_sentence(name: str, layers: LayerScores | None) -> str | None:
     """Where the invariance score falls most from one layer to the next."""
     if layers is None:
         return None
-    known = [
+    scores = [
         (layer, score)
         for layer, score in zip(layers.names, layers.invariance, strict=True)
         if math.isfinite(score)
     ]
-    if len(known) < 2:
+    if len(scores) < 2:
         return None
-    steps = [(b - a, i) for i, ((_, a), (_, b)) in enumerate(itertools.pairwise(known))]
+    steps = [(b - a, i) for i, ((_, a), (_, b)) in enumerate(itertools.pairwise(scores))]
     fall, at = min(steps)
     if fall >= 0:
-        (first, low), (last, high) = known[0], known[-1]
+        (first, low), (last, high) = scores[0], scores[-1]
         return (
             f"The invariance score of {name} falls at no layer: it is {low:.1f} in {first} and "
             f"{high:.1f} in {last}, on {layers.images} images."
         )
     return (
-        f"The invariance score of {name} falls most in {known[at + 1][0]}: from {known[at][1]:.1f} in "
-        f"{known[at][0]} to {known[at + 1][1]:.1f}, on {layers.images} images."
+        f"The invariance score of {name} falls most in {scores[at + 1][0]}: from {scores[at][1]:.1f} in "
+        f"{scores[at][0]} to {scores[at + 1][1]:.1f}, on {layers.images} images."
     )
 
 

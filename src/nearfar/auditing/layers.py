@@ -247,7 +247,7 @@ def _errors(
     module, protocol = model.classifier.module, model.protocol
     assert module is not None, "checked before"
     # Content that reaches beyond the canvas at scale 1 is not known there.
-    known = min(1.0, min(protocol.content_size) / max(protocol.canvas_size))
+    visible = min(1.0, min(protocol.content_size) / max(protocol.canvas_size))
     errors: dict[str, list[list[Tensor]]] = {name: [[] for _ in scales] for name in names}
     with recorded_outputs(module, names, _copy) as outputs:
         for batch in torch.split(which, _BATCH):
@@ -257,7 +257,7 @@ def _errors(
                 module(inputs_at(scale)(batch))
                 for name in names:
                     moved = outputs[name].pop()
-                    batch_errors = map_errors(first[name], moved, scale, min(1.0, known * scale))
+                    batch_errors = map_errors(first[name], moved, scale, min(1.0, visible * scale))
                     if batch_errors is not None:
                         errors[name][k].append(batch_errors.float().cpu())
     return {

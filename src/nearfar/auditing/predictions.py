@@ -45,7 +45,7 @@ def predict_all(
         where there are more than five classes.
     """
     shape = (len(scales), len(images))
-    answers = {e.name: torch.empty(shape, dtype=torch.int64) for e in audited_models}
+    predictions = {e.name: torch.empty(shape, dtype=torch.int64) for e in audited_models}
     confidence = {e.name: torch.empty(shape) for e in audited_models}
     top5 = {
         e.name: torch.empty(shape, dtype=torch.bool)
@@ -54,28 +54,28 @@ def predict_all(
     }
     one = min(range(len(scales)), key=lambda k: abs(scales[k] - 1))
     for at, read in _batches(images, batch_size):
-        here = slice(int(at[0]), int(at[-1]) + 1)
+        rows = slice(int(at[0]), int(at[-1]) + 1)
         labels = images.labels[at]
         for model in audited_models:
             name = model.name
             for k, scale in enumerate(scales):
                 logits = model.classifier.predict(model.show(read, scale))
-                best, answer = logits.max(dim=1)
-                answer[~logits.isfinite().all(dim=1)] = NO_ANSWER
-                answers[name][k, here] = answer
-                confidence[name][k, here] = (best - logits.logsumexp(dim=1)).exp()
+                best, predicted = logits.max(dim=1)
+                predicted[~logits.isfinite().all(dim=1)] = NO_ANSWER
+                predictions[name][k, rows] = predicted
+                confidence[name][k, rows] = (best - logits.logsumexp(dim=1)).exp()
                 if name in top5:
                     likely = logits.topk(_FIVE, dim=1).indices
-                    known = (likely == labels[:, None]).any(dim=1)
-                    top5[name][k, here] = known & (answer != NO_ANSWER)
-            seen = answers[name][one, : here.stop] == images.labels[: here.stop]
-            share = int(seen.sum()) / len(seen)
+                    is_likely = (likely == labels[:, None]).any(dim=1)
+                    top5[name][k, rows] = is_likely & (predicted != NO_ANSWER)
+            correct = predictions[name][one, : rows.stop] == images.labels[: rows.stop]
+            share = int(correct.sum()) / len(correct)
             answered(
                 len(at) * len(scales), f"{name}: {100 * share:.0f} % right at {scales[one]:g}×"
             )
     return {
-        name: ScaleCurve(scales, found, images.labels, confidence[name], top5.get(name))
-        for name, found in answers.items()
+        name: ScaleCurve(scales, predicted, images.labels, confidence[name], top5.get(name))
+        for name, predicted in predictions.items()
     }
 
 

@@ -17,12 +17,12 @@ def from_checkpoint(path: Path) -> Classifier:
     Raises:
         InputError: as :func:`nearfar.load_checkpoint` does.
     """
-    found = load_checkpoint(path)
-    spec = found.recipe.model
+    checkpoint = load_checkpoint(path)
+    spec = checkpoint.recipe.model
     # A conversion of weights alone knows how many classes there are, and not what they are called.
-    names = found.class_names if found.record.get("classes_named", True) else None
-    count = len(found.class_names)
+    names = checkpoint.class_names if checkpoint.record.get("classes_named", True) else None
+    count = len(checkpoint.class_names)
     input_spec = InputSpec(
-        spec.name, found.record["in_chans"], found.recipe.data.protocol, count, names
+        spec.name, checkpoint.record["in_chans"], checkpoint.recipe.data.protocol, count, names
     )
-    return Classifier(input_spec, found.model, found.model, spec, found)
+    return Classifier(input_spec, checkpoint.model, checkpoint.model, spec, checkpoint)

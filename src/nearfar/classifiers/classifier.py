@@ -1,4 +1,4 @@
-"""Classifier: a classifier of any make, asked with images of values from 0 to 1."""
+"""Classifier: a network, file or function of any make, from images to logits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nearfar.classifiers.input_spec import InputSpec
 from nearfar.errors import InputError
 from nearfar.training import Checkpoint, ModelSpec
 
-__all__ = ["Answer", "Classifier", "count_answers", "evaluating"]
+__all__ = ["LogitsFunction", "Classifier", "count_classes", "evaluating"]
 
-Answer = Callable[[Tensor], Tensor]
+LogitsFunction = Callable[[Tensor], Tensor]
 """``[B, C, H, W]``, values from 0 to 1 → ``[B, K]`` logits."""
 
 
@@ -24,17 +24,16 @@ class Classifier:
     """A classifier of any make.
 
     Attributes:
-        input_spec: how images become its input, and what its answers stand for.
-        answer: what answers. Use :meth:`ask`.
-        module: the network that answers, its normalisation included; ``None`` for what can only be
-            asked: an ONNX file, a function.
+        input_spec: how images become its input, and what its logits stand for.
+        function: from images to logits, as it is; use :meth:`predict`.
+        module: the network, its normalisation included; ``None`` for an ONNX file or a function.
         spec: what builds the network anew, with its weights; ``None`` where only the caller knows.
         checkpoint: what ``nearfar train`` wrote, where it comes from there.
         batch: the one size of batches that it takes; ``None`` for any.
     """
 
     input_spec: InputSpec
-    answer: Answer
+    function: LogitsFunction
     module: nn.Module | None = None
     spec: ModelSpec | None = None
     checkpoint: Checkpoint | None = None
@@ -46,7 +45,7 @@ class Classifier:
         return self.input_spec.name
 
     def predict(self, images: Tensor) -> Tensor:
-        """Answers to a batch of images; in eval mode, without gradients.
+        """Logits of a batch of images; in eval mode, without gradients.
 
         Args:
             images: ``[B, C, H, W]``, values from 0 to 1, on the CPU.
@@ -58,37 +57,37 @@ class Classifier:
             InputError: the classifier refuses the images, or does not answer with ``[B, K]``.
         """
         if self.batch is None or self.batch == len(images):
-            answers = _asked(self.answer, self.module, self.name, images)
+            logits = _run(self.function, self.module, self.name, images)
         else:
-            answers = torch.cat([self._filled(part) for part in torch.split(images, self.batch)])
-        if answers.shape[1] != self.input_spec.num_classes:
+            logits = torch.cat([self._filled(part) for part in torch.split(images, self.batch)])
+        if logits.shape[1] != self.input_spec.num_classes:
             raise InputError(
                 f"{self.name} was said to answer with {self.input_spec.num_classes} numbers, got "
-                f"{answers.shape[1]}; mend num_classes"
+                f"{logits.shape[1]}; mend num_classes"
             )
-        return answers
+        return logits
 
     def _filled(self, images: Tensor) -> Tensor:
-        """What takes one size of batches is asked about empty images besides."""
+        """Logits of a part of a batch; the rest of the one size that it takes is filled with zeros."""
         assert self.batch is not None
         empty = images.new_zeros(self.batch - len(images), *images.shape[1:])
-        return _asked(self.answer, self.module, self.name, torch.cat([images, empty]))[
+        return _run(self.function, self.module, self.name, torch.cat([images, empty]))[
             : len(images)
         ]
 
 
-def count_answers(
-    answer: Answer,
+def count_classes(
+    function: LogitsFunction,
     module: nn.Module | None,
     name: str,
     in_chans: int,
     size: int | tuple[int, int],
     batch: int = 1,
 ) -> int:
-    """How many classes something answers with, found with grey images.
+    """How many logits a classifier gives for a grey image.
 
     Args:
-        answer, module: as in :class:`Classifier`.
+        function, module: as in :class:`Classifier`.
         name: for the error's text.
         in_chans, size: of the images: one side, or height and width.
         batch: how many of them.
@@ -98,33 +97,33 @@ def count_answers(
     """
     height, width = (size, size) if isinstance(size, int) else size
     images = torch.full((batch, in_chans, height, width), 0.5)
-    return int(_asked(answer, module, name, images).shape[1])
+    return int(_run(function, module, name, images).shape[1])
 
 
-def _asked(answer: Answer, module: nn.Module | None, name: str, images: Tensor) -> Tensor:
-    device, dtype = _place(module)
-    given = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
+def _run(function: LogitsFunction, module: nn.Module | None, name: str, images: Tensor) -> Tensor:
+    device, dtype = _device_and_type(module)
+    batch = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
     try:
         with torch.inference_mode(), evaluating(module):
-            answers = answer(given)
+            logits = function(batch)
     except InputError:
         raise
     except Exception as cause:
-        said = str(cause).strip().partition("\n")[0]
+        reason = str(cause).strip().partition("\n")[0]
         raise InputError(
-            f"{name} does not take images of {'×'.join(map(str, images.shape[1:]))}: {said}; give it "
+            f"{name} does not take images of {'×'.join(map(str, images.shape[1:]))}: {reason}; give it "
             f"images of its own size, or name that size"
         ) from cause
-    if not isinstance(answers, Tensor) or answers.dim() != 2 or len(answers) != len(images):
-        got = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(
             f"{name} must answer {len(images)} images with one tensor [{len(images)}, K] of logits, got "
             f"{got}; wrap it so that it does"
         )
-    return answers.float().cpu()
+    return logits.float().cpu()
 
 
-def _place(module: nn.Module | None) -> tuple[torch.device, torch.dtype]:
+def _device_and_type(module: nn.Module | None) -> tuple[torch.device, torch.dtype]:
     """Device and type of number that a network computes on."""
     for tensor in () if module is None else (*module.parameters(), *module.buffers()):
         if tensor.is_floating_point():

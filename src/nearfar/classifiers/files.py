@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from nearfar.classifiers.classifier import Answer, Classifier, count_answers
+from nearfar.classifiers.classifier import Classifier, LogitsFunction, count_classes
 from nearfar.classifiers.functions import Called
 from nearfar.classifiers.input_spec import InputSpec, fills_canvas
 from nearfar.data import Normalisation, Normalised
@@ -23,7 +23,7 @@ def input_spec_path(path: Path) -> Path:
 
 def classifier_of(
     path: Path,
-    answer: Answer,
+    answer: LogitsFunction,
     module: nn.Module | None,
     shape: Sequence[int | None],
     carried: str | bytes,
@@ -57,7 +57,7 @@ def classifier_of(
     if figures is not None:
         answer = Normalised(Called(answer) if module is None else module, figures)
         module = None if module is None else answer
-    count = num_classes or count_answers(answer, None, path.name, in_chans, side, batch or 1)
+    count = num_classes or count_classes(answer, None, path.name, in_chans, side, batch or 1)
     protocol, assumed = fills_canvas(side, path.name)
     input_spec = InputSpec(path.name, in_chans, protocol, count, None, shape[2] is None, assumed)
     return Classifier(input_spec, answer, module, batch=batch)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from nearfar.classifiers.classifier import Answer, Classifier, count_answers
+from nearfar.classifiers.classifier import Classifier, LogitsFunction, count_classes
 from nearfar.classifiers.input_spec import InputSpec, fills_canvas
 from nearfar.classifiers.networks import from_network
 from nearfar.data import Normalisation, Normalised
@@ -35,33 +35,33 @@ def from_import(
         InputError: it cannot be imported, or is neither.
     """
     module, _, attribute = word.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
     try:
-        found: Any = importlib.import_module(module)
+        loaded: Any = importlib.import_module(module)
         for part in attribute.split("."):
-            found = getattr(found, part)
+            loaded = getattr(loaded, part)
     except Exception as cause:  # whatever a user's module trips over
         raise InputError(
             f"{word} cannot be imported: {cause}; give package.module:attribute, from the current folder or "
             f"an installed package"
         ) from cause
     finally:
-        sys.path.remove(here)
-    if isinstance(found, nn.Module):
-        return from_network(found, attribute, figures, size, num_classes)
-    if isinstance(found, type):
+        sys.path.remove(folder)
+    if isinstance(loaded, nn.Module):
+        return from_network(loaded, attribute, figures, size, num_classes)
+    if isinstance(loaded, type):
         raise InputError(f"{word} is a class; name an instance of it, or a function that asks one")
-    if not callable(found):
+    if not callable(loaded):
         raise InputError(
-            f"{word} is a {type(found).__name__}; a network, or a function from images [B, C, H, W] to "
+            f"{word} is a {type(loaded).__name__}; a network, or a function from images [B, C, H, W] to "
             f"logits [B, K], is needed"
         )
-    return from_callable(found, attribute, figures, size, num_classes)
+    return from_callable(loaded, attribute, figures, size, num_classes)
 
 
 def from_callable(
-    function: Answer,
+    function: LogitsFunction,
     name: str,
     figures: Normalisation | None,
     size: int | None,
@@ -79,7 +79,7 @@ def from_callable(
         )
     answer = function if figures is None else Normalised(Called(function), figures)
     in_chans = 3 if figures is None else len(figures.mean)
-    count = num_classes or count_answers(answer, None, name, in_chans, size)
+    count = num_classes or count_classes(answer, None, name, in_chans, size)
     protocol, assumed = fills_canvas(size, name)
     return Classifier(InputSpec(name, in_chans, protocol, count, assumed=assumed), answer)
 
@@ -87,6 +87,6 @@ def from_callable(
 class Called(nn.Module):
     """A function in a network's place."""
 
-    def __init__(self, function: Answer) -> None:
+    def __init__(self, function: LogitsFunction) -> None:
         super().__init__()
         self.forward = function

@@ -21,28 +21,28 @@ def is_hub_folder(path: Path) -> bool:
     return (path / WEIGHTS_NAME).is_file()
 
 
-def from_hub(place: str | Path, revision: str | None = None) -> Classifier:
+def from_hub(repository: str | Path, revision: str | None = None) -> Classifier:
     """Opens what :func:`nearfar.push_to_hub` or ``save_pretrained`` wrote.
 
     All that the classifier does is said by the one file of weights; ``config.json`` beside it is for
     other readers. It holds tensors and text, nothing that is run.
 
     Args:
-        place: a folder, or ``OWNER/NAME``, with ``hub:`` before it or not.
+        repository: a folder, or ``OWNER/NAME``, with ``hub:`` before it or not.
         revision: branch, tag or commit of a repository, as ``OWNER/NAME@REVISION`` names it too.
 
     Raises:
         InputError: nothing there, the hub cannot be reached, or weights that nearfar has not written.
     """
-    folder = Path(place)
+    folder = Path(repository)
     if folder.is_dir():
         if not is_hub_folder(folder):
             raise InputError(
                 f"there is no {WEIGHTS_NAME} in {folder}; name a folder that save_pretrained wrote"
             )
         return from_checkpoint(folder / WEIGHTS_NAME)
-    name, _, said = str(place).removeprefix(HUB).partition("@")
-    return from_checkpoint(fetched_weights(name, revision or said or None))
+    name, _, tag = str(repository).removeprefix(HUB).partition("@")
+    return from_checkpoint(fetched_weights(name, revision or tag or None))
 
 
 def fetched_weights(
@@ -67,7 +67,7 @@ def fetched_weights(
     from huggingface_hub import hf_hub_download
 
     try:
-        found = hf_hub_download(
+        path = hf_hub_download(
             name,
             WEIGHTS_NAME,
             revision=revision,
@@ -78,9 +78,9 @@ def fetched_weights(
         )
     # The client raises errors of three packages, its own, the network's and the system's.
     except Exception as cause:
-        said = " ".join(str(cause).split()) or type(cause).__name__
+        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise InputError(
-            f"{WEIGHTS_NAME} of {HUB}{name} cannot be fetched: {said}; mend the name (OWNER/NAME, or a "
+            f"{WEIGHTS_NAME} of {HUB}{name} cannot be fetched: {reason}; mend the name (OWNER/NAME, or a "
             f"folder that is there), or set HF_TOKEN for what is private"
         ) from cause
-    return Path(found)
+    return Path(path)

@@ -59,7 +59,7 @@ class InputSpec:
 
     def as_json(self) -> str:
         """The input spec as text, for a file's metadata or a file beside it."""
-        shown = dataclasses.asdict(self.protocol)
+        preprocess = dataclasses.asdict(self.protocol)
         plain = {
             "schema": _SCHEMA,
             "name": self.name,
@@ -67,11 +67,11 @@ class InputSpec:
                 "layout": "batch, channel, row, column",
                 "in_chans": self.in_chans,
                 "values": [0.0, 1.0],
-                "canvas": shown["canvas"],
-                "content": shown["content"],
-                "side": shown["side"],
-                "interpolation": shown["interpolation"],
-                "background": shown["background"],
+                "canvas": preprocess["canvas"],
+                "content": preprocess["content"],
+                "side": preprocess["side"],
+                "interpolation": preprocess["interpolation"],
+                "background": preprocess["background"],
                 "any_size": self.any_size,
                 "assumed": self.assumed,
             },
@@ -92,25 +92,25 @@ class InputSpec:
             InputError: not an input spec, or one of a later form.
         """
         try:
-            given: dict[str, Any] = json.loads(text)
-            if given["schema"] != _SCHEMA:
+            fields: dict[str, Any] = json.loads(text)
+            if fields["schema"] != _SCHEMA:
                 raise InputError(
-                    f"{source} is an input spec of the form {given['schema']!r}, this nearfar reads "
+                    f"{source} is an input spec of the form {fields['schema']!r}, this nearfar reads "
                     f"{_SCHEMA!r}; export the model again"
                 )
-            shown = given["input"]
+            preprocess = fields["input"]
             keys = ("canvas", "content", "side", "interpolation")
             return cls(
-                str(given["name"]),
-                int(shown["in_chans"]),
+                str(fields["name"]),
+                int(preprocess["in_chans"]),
                 ScaleProtocol(
-                    **{key: shown[key] for key in keys},
-                    background=shown.get("background", "black"),  # older cards do not say
+                    **{key: preprocess[key] for key in keys},
+                    background=preprocess.get("background", "black"),  # older cards do not say
                 ),
-                int(given["num_classes"]),
-                given["class_names"],
-                bool(shown["any_size"]),
-                str(shown.get("assumed", "")),
+                int(fields["num_classes"]),
+                fields["class_names"],
+                bool(preprocess["any_size"]),
+                str(preprocess.get("assumed", "")),
             )
         except (ValueError, KeyError, TypeError) as cause:
             if isinstance(cause, InputError):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nearfar.classifiers.classifier import Classifier, count_answers
+from nearfar.classifiers.classifier import Classifier, count_classes
 from nearfar.classifiers.evaluation_transforms import of_timm
 from nearfar.classifiers.input_spec import InputSpec, fills_canvas
 from nearfar.data import Normalisation, Normalised, ScaleProtocol
@@ -60,7 +60,7 @@ def from_network(
             f"figure a channel"
         )
     whole = network if figures is None else Normalised(network, figures).to(_device(network))
-    count = num_classes or count_answers(whole, whole, name, in_chans, protocol.canvas_size)
+    count = num_classes or count_classes(whole, whole, name, in_chans, protocol.canvas_size)
     any_size = not (cfg or {}).get("fixed_input_size", False)
     input_spec = InputSpec(name, in_chans, protocol, count, None, any_size, assumed)
     return Classifier(input_spec, whole, whole, spec)
@@ -71,8 +71,8 @@ def _published(network: nn.Module) -> dict[str, Any] | None:
     cfg = getattr(network, "pretrained_cfg", None)
     if cfg is None or isinstance(cfg, dict):
         return cfg or None
-    found: dict[str, Any] = cfg.to_dict()
-    return found
+    published: dict[str, Any] = cfg.to_dict()
+    return published
 
 
 def _protocol(cfg: dict[str, Any] | None, size: int | None, name: str) -> tuple[ScaleProtocol, str]:
@@ -87,9 +87,9 @@ def _protocol(cfg: dict[str, Any] | None, size: int | None, name: str) -> tuple[
 
 def _channels(network: nn.Module, cfg: dict[str, Any] | None) -> int:
     """Channels of the image: the first convolution's, or what the network says of itself."""
-    said = getattr(network, "in_chans", None)
-    if isinstance(said, int):
-        return said
+    in_chans = getattr(network, "in_chans", None)
+    if isinstance(in_chans, int):
+        return in_chans
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             return module.in_channels

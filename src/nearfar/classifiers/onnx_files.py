@@ -52,8 +52,10 @@ def from_onnx(
             str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as cause:  # the runtime's own classes, none of them public
-        said = str(cause).strip().partition("\n")[0]
-        raise InputError(f"{path} cannot be run by onnxruntime: {said}; export it again") from cause
+        reason = str(cause).strip().partition("\n")[0]
+        raise InputError(
+            f"{path} cannot be run by onnxruntime: {reason}; export it again"
+        ) from cause
     shape, answer = _asked_through(session, path)
     carried = session.get_modelmeta().custom_metadata_map.get(CARD, "")
     return classifier_of(path, answer, None, shape, carried, figures, size, num_classes)
@@ -67,20 +69,20 @@ def _asked_through(session: Any, path: Path) -> tuple[list[int | None], Any]:
             f"{path} takes {len(inputs)} inputs where one tensor of images [B, C, H, W] is expected; export "
             f"a classifier of images"
         )
-    (given,) = inputs
+    (model_input,) = inputs
     types = {
         "tensor(float)": np.float32,
         "tensor(float16)": np.float16,
         "tensor(double)": np.float64,
     }
-    if given.type not in types:
+    if model_input.type not in types:
         raise InputError(
-            f"{path} takes {given.type} where floating-point images are expected; export it so"
+            f"{path} takes {model_input.type} where floating-point images are expected; export it so"
         )
-    kind = types[given.type]
+    kind = types[model_input.type]
 
     def answer(images: Tensor) -> Tensor:
         values = np.ascontiguousarray(images.numpy().astype(kind))
-        return torch.from_numpy(np.asarray(session.run(None, {given.name: values})[0]))
+        return torch.from_numpy(np.asarray(session.run(None, {model_input.name: values})[0]))
 
-    return [n if isinstance(n, int) and n > 0 else None for n in given.shape], answer
+    return [n if isinstance(n, int) and n > 0 else None for n in model_input.shape], answer

@@ -40,9 +40,9 @@ def from_program(
     try:
         program = torch.export.load(str(path), extra_files=carried)
     except Exception as cause:  # whatever the damage makes the reader trip over
-        said = str(cause).strip().partition("\n")[0]
+        reason = str(cause).strip().partition("\n")[0]
         raise InputError(
-            f"{path} cannot be read as a program of torch.export: {said}; export it again"
+            f"{path} cannot be read as a program of torch.export: {reason}; export it again"
         ) from cause
     module = program.module()
     shape = _input_shape(program, path)
@@ -52,12 +52,12 @@ def from_program(
 def _input_shape(program: ExportedProgram, path: Path) -> list[int | None]:
     """Sizes of the one input, ``None`` for those left open."""
     inputs = program.graph_signature.user_inputs
-    found = [
+    shapes = [
         n.meta["val"].shape for n in program.graph.nodes if n.name in inputs and "val" in n.meta
     ]
-    if len(found) != 1 or len(found[0]) != 4:
+    if len(shapes) != 1 or len(shapes[0]) != 4:
         raise InputError(
             f"{path} takes {len(inputs)} inputs where one tensor of images [B, C, H, W] is expected; export "
             f"a classifier of images"
         )
-    return [n if isinstance(n, int) else None for n in found[0]]
+    return [n if isinstance(n, int) else None for n in shapes[0]]

@@ -11,23 +11,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nearfar.data.augmentation import Augmentation, Colours, box_sides, draw_scales
-from nearfar.data.dataset import EpochBatches, ShownImages
+from nearfar.data.dataset import EpochBatches, RenderedImages
 from nearfar.data.image_dataset import LabelledImages, channels_of, take_images
 from nearfar.data.normalization import Normalisation
-from nearfar.data.prefetch import AheadLoader
+from nearfar.data.prefetch import PrefetchLoader
 from nearfar.data.soft_labels import SoftLabels
 from nearfar.data.sources import load_source
 from nearfar.data.spec import DataSpec
 from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
 
-__all__ = ["ScaleData"]
+__all__ = ["ScaleDataModule"]
 
 #: Of how many training images of a stream figures are taken.
 _SAMPLED = 10_000
 
 
-class ScaleData(L.LightningDataModule):
+class ScaleDataModule(L.LightningDataModule):
     """The splits of a :class:`DataSpec`, rendered by its protocol.
 
     The splits are disjoint and stratified; they depend on the spec alone, so a net that was
@@ -57,7 +57,7 @@ class ScaleData(L.LightningDataModule):
         self.skipped = data.skipped
         self.edition = data.edition
         self._begin = (0, 0)
-        self._lesson: SoftLabels | None = None
+        self._soft_labels: SoftLabels | None = None
         self._colours: Colours | None = None
         self._measured: Tensor | None = None
         self._images = data.images
@@ -76,9 +76,9 @@ class ScaleData(L.LightningDataModule):
         See :meth:`nearfar.data.LabelledImages.fingerprint`.
         """
         fingerprint = self._data.fingerprint()
-        if self._lesson is None:
+        if self._soft_labels is None:
             return fingerprint
-        return {**fingerprint, "soft_labels": self._lesson.digest()}
+        return {**fingerprint, "soft_labels": self._soft_labels.digest()}
 
     def images(self, split: str, scale: float, first: int | None = None, margin: int = 0) -> Tensor:
         """Images of ``train``, ``validation`` or ``test`` at one scale: ``[N, C, S, S]``.
@@ -98,19 +98,19 @@ class ScaleData(L.LightningDataModule):
         Raises:
             InputError: answers to another number of images.
         """
-        for split, shares in soft_labels.shares.items():
+        for split, shares in soft_labels.probabilities.items():
             if len(shares) != len(self.indices[split]):
                 raise InputError(
                     f"the soft_labels has answers to {len(shares)} images for {split}, and there are "
                     f"{len(self.indices[split])}; ask the teacher about these images"
                 )
-        self._lesson = soft_labels
+        self._soft_labels = soft_labels
         self.class_names = soft_labels.class_names
 
     def labels(self, split: str) -> Tensor:
         """The labels of :meth:`images`, ``[N]``; of a soft_labels, the largest shares."""
-        if self._lesson is not None and split in self._lesson.shares:
-            return self._lesson.shares[split].argmax(1)
+        if self._soft_labels is not None and split in self._soft_labels.probabilities:
+            return self._soft_labels.probabilities[split].argmax(1)
         return self._labels[self.indices[split]]
 
     def parts(self, split: str, scale: float, at_once: int) -> Iterator[Tensor]:
@@ -130,7 +130,7 @@ class ScaleData(L.LightningDataModule):
         Args:
             split: ``train`` or ``validation``.
         """
-        return self._shown(split).in_order()
+        return self._dataset(split).in_order()
 
     def normalisation(self) -> Normalisation | None:
         """What the spec's ``normalize`` asks a net for; ``None`` where it asks for nothing.
@@ -184,8 +184,8 @@ class ScaleData(L.LightningDataModule):
         return sides
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        shown = self._shown("train", self._augmentation())
-        loader = self._batches(shown, self.seed)
+        dataset = self._dataset("train", self._augmentation())
+        loader = self._batches(dataset, self.seed)
         assert isinstance(loader.sampler, EpochBatches)
         loader.sampler.begin_at(*self._begin)
         return loader
@@ -195,7 +195,7 @@ class ScaleData(L.LightningDataModule):
         # Exchanged sizes are, together, those that there are already.
         bounds, count = self.spec.random_scale, len(self.indices["validation"])
         factors = None if bounds is None else draw_scales(count, *bounds, self.seed, epoch=0)
-        return self._batches(self._shown("validation", factors=factors))
+        return self._batches(self._dataset("validation", factors=factors))
 
     def begin_at(self, epoch: int, batch: int) -> None:
         """Training leaves out the first batches of one epoch: they were shown before."""
@@ -218,7 +218,7 @@ class ScaleData(L.LightningDataModule):
         # Every run, and every process of it, would decode a whole stream once before it begins.
         if isinstance(self._images, Tensor) or len(labels) <= _SAMPLED:
             return self.in_order("train")
-        return self._shown("train").in_order(stratified_order(labels)[:_SAMPLED].sort().values)
+        return self._dataset("train").in_order(stratified_order(labels)[:_SAMPLED].sort().values)
 
     def _augmentation(self) -> Augmentation:
         spec = self.spec
@@ -233,33 +233,33 @@ class ScaleData(L.LightningDataModule):
             self.colours(),
         )
 
-    def _shown(
+    def _dataset(
         self,
         split: str,
         augmentation: Augmentation = Augmentation(),
         factors: Tensor | None = None,
-    ) -> ShownImages:
+    ) -> RenderedImages:
         """Every image of a split at one of the training scales, times a factor of its own."""
         which, labels = self.indices[split], self.labels(split)
-        if self._lesson is not None and split == "train":
-            labels = self._lesson.shares[split]
+        if self._soft_labels is not None and split == "train":
+            labels = self._soft_labels.probabilities[split]
         protocol, channels = self.spec.protocol, self.in_chans
-        return ShownImages(
+        return RenderedImages(
             self._images, labels, which, protocol, self.seed, augmentation, channels, factors
         )
 
     def _batches(
-        self, shown: ShownImages, seed: int | None = None
+        self, dataset: RenderedImages, seed: int | None = None
     ) -> DataLoader[tuple[Tensor, Tensor]]:
         process, processes = 0, 1
         if self.trainer is not None:
             process, processes = self.trainer.global_rank, self.trainer.world_size
         # The sampler hands out whole batches of indices: one slice of a tensor in memory, where a
         # list of single images would have to be put together again.
-        batches = EpochBatches(len(shown), self.batch_size, seed, process, processes)
+        batches = EpochBatches(len(dataset), self.batch_size, seed, process, processes)
         workers = self.spec.workers
-        return AheadLoader(
-            shown,
+        return PrefetchLoader(
+            dataset,
             sampler=batches,
             batch_size=None,
             num_workers=workers,

@@ -13,16 +13,16 @@ from nearfar.data.augmentation import Augmentation, Draws
 from nearfar.data.image_dataset import ImageStore, channels_of
 from nearfar.data.protocol import ScaleProtocol
 
-__all__ = ["EpochBatches", "ShownImages"]
+__all__ = ["EpochBatches", "RenderedImages"]
 
 #: Up to this many bytes, images are rendered once and held; more are rendered batch by batch.
 RENDERED_LIMIT = 2**30
 _AT_ONCE = 512
 
-Wanted = tuple[int, list[int]]
+EpochIndices = tuple[int, list[int]]
 
 
-class EpochBatches(Sampler[Wanted]):
+class EpochBatches(Sampler[EpochIndices]):
     """One process's share of whole batches of indices, each with the number of its epoch.
 
     The epoch, which Lightning sets, travels with the indices because what a worker process holds is a
@@ -73,7 +73,7 @@ class EpochBatches(Sampler[Wanted]):
             torch.randperm(self.count, generator=generator)
         return torch.randperm(self.count, generator=generator).tolist()
 
-    def __iter__(self) -> Iterator[Wanted]:
+    def __iter__(self) -> Iterator[EpochIndices]:
         # A generator's body runs when the first batch is asked for: Lightning sets the epoch before.
         order = self.order(self.epoch)
         first = self._begin[1] if self._begin[0] == self.epoch else 0
@@ -95,7 +95,7 @@ class EpochBatches(Sampler[Wanted]):
         return [*batch[low:high], *back]
 
 
-class ShownImages(Dataset[tuple[Tensor, Tensor]]):
+class RenderedImages(Dataset[tuple[Tensor, Tensor]]):
     """Each image of a split at one of the training scales, with its label.
 
     An item is a whole batch: ``(epoch, indices)`` → ``[B, C, S, S]`` and ``[B]``.
@@ -152,8 +152,8 @@ class ShownImages(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        epoch, indices = wanted
+    def __getitem__(self, batch: EpochIndices) -> tuple[Tensor, Tensor]:
+        epoch, indices = batch
         at = torch.as_tensor(indices)
         if epoch != self._epoch:
             self._epoch, self._draws = epoch, self.augmentation.draw(len(self), self.seed, epoch)

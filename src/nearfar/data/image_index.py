@@ -62,10 +62,10 @@ class ImageIndex:
         labels = torch.tensor(self.labels, dtype=torch.int64)[indices]
         test_from = None if self.test_from is None else int((indices < self.test_from).sum())
         trained = set(labels[:test_from].tolist())
-        gone = [name for i, name in enumerate(self.class_names) if i not in trained]
-        if gone:
+        missing = [name for i, name in enumerate(self.class_names) if i not in trained]
+        if missing:
             raise UnreadableFilesError(
-                f"no image of {', '.join(gone)} can be read; repair them, or remove the class",
+                f"no image of {', '.join(missing)} can be read; repair them, or remove the class",
                 skipped,
             )
         return LabelledImages(images, labels, self.class_names, test_from, skipped=skipped)

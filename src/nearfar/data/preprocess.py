@@ -225,7 +225,7 @@ class Preprocess:
             rendered[torch.tensor(at)] = canvases
         return torch.zeros(0, channels or 3, height, width) if rendered is None else rendered
 
-    def _place(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _layout(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Size of the resized image, and where its first pixel lies on the canvas (negative: cut off)."""
         resized = self.resized_size(height, width)
         offsets = [
@@ -237,7 +237,7 @@ class Preprocess:
     def _at_one(self, images: Tensor, margin: int) -> Tensor:
         """Images of one size at scale 1: by Pillow where they are bytes."""
         height, width = images.shape[-2:]
-        resized, (top, left) = self._place(height, width)
+        resized, (top, left) = self._layout(height, width)
         if (height, width) != resized:
             too_many = resized[0] * resized[1] > _RESIZED_LIMIT
             if images.dtype != torch.uint8 or too_many:
@@ -268,7 +268,7 @@ class Preprocess:
     def _zoomed(self, images: Tensor, factors: Tensor, margin: int) -> Tensor:
         """Images of one size larger by their factors (one for all, or one each) about the canvas's centre."""
         sizes = (int(images.shape[-2]), int(images.shape[-1]))
-        resized, offsets = self._place(*sizes)
+        resized, offsets = self._layout(*sizes)
         axes = [
             AxisMap(
                 size,
@@ -311,14 +311,14 @@ def in_channels(images: Tensor, channels: int | None) -> Tensor:
     Raises:
         InputError: other numbers of channels.
     """
-    given = images.shape[1]
-    if channels is None or channels == given:
+    count = images.shape[1]
+    if channels is None or channels == count:
         return images
-    if given == 1:
+    if count == 1:
         return images.expand(-1, channels, -1, -1)
-    if (given, channels) != (3, 1):
+    if (count, channels) != (3, 1):
         raise InputError(
-            f"images of {given} channels cannot be shown to a network of {channels}: only 1 (grey) and 3 "
+            f"images of {count} channels cannot be shown to a network of {channels}: only 1 (grey) and 3 "
             f"(RGB) become each other"
         )
     if images.dtype == torch.uint8:

@@ -60,6 +60,6 @@ def mnist_scale(fold: int, **more: Any) -> DataSpec:
 
     Source: see :func:`nearfar.data.sources.mnist_scale.mnist_scale_source`.
     """
-    shown = ScaleProtocol(canvas=28, content=28, test_scales=(1.0,))
-    spec = DataSpec("mnist_scale", split="official", split_seed=fold, protocol=shown)
+    protocol = ScaleProtocol(canvas=28, content=28, test_scales=(1.0,))
+    spec = DataSpec("mnist_scale", split="official", split_seed=fold, protocol=protocol)
     return dataclasses.replace(spec, **more)

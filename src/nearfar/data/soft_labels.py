@@ -1,4 +1,4 @@
-"""SoftLabels: what a teacher says of images, in place of labels."""
+"""SoftLabels: a teacher's probabilities for images, in place of labels."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ __all__ = ["SoftLabels"]
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """A teacher's answers to the images of each split.
+    """A teacher's probabilities for the images of each split.
 
     Args:
-        shares: for ``train`` and ``validation``, ``[N, K]``: each image's shares in the classes, which
-            add up to 1.
+        probabilities: for ``train`` and ``validation``, ``[N, K]``: each image's probabilities, which add up
+            to 1.
         class_names: what the K numbers stand for.
 
     Raises:
-        InputError: a split without answers, or not one number a class.
+        InputError: a split without probabilities, or not one number a class.
     """
 
-    shares: Mapping[str, Tensor]
+    probabilities: Mapping[str, Tensor]
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        missing = {"train", "validation"} - self.shares.keys()
-        wrong = [s for s, v in self.shares.items() if v.shape[1:] != (len(self.class_names),)]
+        missing = {"train", "validation"} - self.probabilities.keys()
+        count = len(self.class_names)
+        wrong = [s for s, v in self.probabilities.items() if v.shape[1:] != (count,)]
         if missing or wrong:
             raise InputError(
-                f"a soft_labels needs [N, {len(self.class_names)}] shares for train and validation, got "
-                + ", ".join(f"{s}: {tuple(v.shape)}" for s, v in self.shares.items())
+                f"soft labels need [N, {count}] probabilities for train and validation, got "
+                + ", ".join(f"{s}: {tuple(v.shape)}" for s, v in self.probabilities.items())
             )
 
     def digest(self) -> str:
-        """Tells one soft_labels from another."""
+        """Tells one set of soft labels from another."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
-        for name in sorted(self.shares):
-            digest.update(self.shares[name].float().contiguous().numpy().tobytes())
+        for name in sorted(self.probabilities):
+            digest.update(self.probabilities[name].float().contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -121,8 +121,8 @@ class DataSpec:
             ("normalize", ("none", "standard")),
         ):
             if getattr(self, name) not in words:
-                known = tuple(word for word in words if word is not None)
-                raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+                choices = tuple(word for word in words if word is not None)
+                raise InputError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         if self.pad is not None and (self.augment == "none" or self.pad < 1):
             raise InputError(
                 f"pad is how far augment='crop_flip' and 'views' shift, at least 1 pixel, got "

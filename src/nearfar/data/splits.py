@@ -40,19 +40,19 @@ def split_indices(
     # Where explicit() could not look at the files, the part itself decides.
     split = spec.split or ("seed" if test_from is None else "official")
     if split == "seed":
-        pool, held_out, kept = everything, None, max(classes, len(labels) // 5)
+        pool, held_out, reserved = everything, None, max(classes, len(labels) // 5)
     elif test_from is None:
         raise InputError(
             f"{spec.source} has no official test part; take split='seed'"
             + (", or put test images into a sub-folder test" if spec.source == "folder" else "")
         )
     else:
-        pool, held_out, kept = everything[:test_from], everything[test_from:], 0
+        pool, held_out, reserved = everything[:test_from], everything[test_from:], 0
     validation = spec.validation or max(classes, len(pool) // 10)
-    train = spec.train or len(pool) - validation - kept
-    left = len(pool) - train - validation
-    rest = left if held_out is None else len(held_out)
-    if train < 1 or left < 0 or rest < 1 or spec.test > rest:
+    train = spec.train or len(pool) - validation - reserved
+    remaining = len(pool) - train - validation
+    test_pool_size = remaining if held_out is None else len(held_out)
+    if train < 1 or remaining < 0 or test_pool_size < 1 or spec.test > test_pool_size:
         official = "" if held_out is None else f" and {len(held_out)} official test images"
         raise InputError(
             f"{spec.source} has {len(pool)} images{official}, too few for train={spec.train}, "
@@ -63,7 +63,7 @@ def split_indices(
     for name, size in (("train", train), ("validation", validation)):
         indices[name], pool = _draw(name, size, pool, labels, spec.split_seed)
     pool = pool if held_out is None else held_out
-    indices["test"], _ = _draw("test", spec.test or rest, pool, labels, spec.split_seed)
+    indices["test"], _ = _draw("test", spec.test or test_pool_size, pool, labels, spec.split_seed)
     return indices
 
 
@@ -78,10 +78,10 @@ def stratified_order(labels: Tensor, seed: int = 0) -> Tensor:
         ``[N]`` indices.
     """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    mine = labels[shuffled]
+    shuffled_labels = labels[shuffled]
     # The k-th of a class's n images is due when (k + 1/2) / n of all are there.
-    by_class = mine.argsort(stable=True)
-    sizes = torch.unique_consecutive(mine[by_class], return_counts=True)[1]
+    by_class = shuffled_labels.argsort(stable=True)
+    sizes = torch.unique_consecutive(shuffled_labels[by_class], return_counts=True)[1]
     begins = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     rank = torch.arange(len(labels)) - begins
     due = torch.empty(len(labels), dtype=torch.float64)
@@ -101,13 +101,13 @@ def _official_parts(
     train, validation, test = torch.arange(len(labels)).tensor_split((validation_from, test_from))
     indices = {}
     for name, part in (("train", train), ("validation", validation), ("test", test)):
-        asked = getattr(spec, name) or len(part)
-        if asked > len(part):
+        count = getattr(spec, name) or len(part)
+        if count > len(part):
             raise InputError(
-                f"{spec.source} has {len(part)} images for {name}, got {name}={asked}; ask for fewer, or "
+                f"{spec.source} has {len(part)} images for {name}, got {name}={count}; ask for fewer, or "
                 f"for 0, which takes all"
             )
-        indices[name], _ = _draw(name, asked, part, labels, spec.split_seed)
+        indices[name], _ = _draw(name, count, part, labels, spec.split_seed)
     return indices
 
 
@@ -116,7 +116,7 @@ def _draw(name: str, size: int, pool: Tensor, labels: Tensor, seed: int) -> tupl
     if size == len(pool):
         return pool.sort().values, pool[:0]
     try:
-        taken, left = train_test_split(
+        chosen, rest = train_test_split(
             pool, train_size=size, random_state=seed, stratify=labels[pool]
         )
     except ValueError as cause:
@@ -124,4 +124,4 @@ def _draw(name: str, size: int, pool: Tensor, labels: Tensor, seed: int) -> tupl
             f"cannot split {size} images for {name} so that every class is there: {cause}; "
             f"ask for at least 1 a class, leaving at least 1 a class"
         ) from cause
-    return torch.as_tensor(taken).sort().values, torch.as_tensor(left)
+    return torch.as_tensor(chosen).sort().values, torch.as_tensor(rest)

@@ -156,7 +156,9 @@ def hold_images(
     try:
         if encoded_bytes >= CACHED_FROM:
             name = f"decoded-{_VERSION}-{size or 'any'}-{identity}"
-            tensors = cached_tensors(name, pack, lambda made: not passing and "pixels" in made)
+            tensors = cached_tensors(
+                name, pack, lambda tensors: not passing and "pixels" in tensors
+            )
         else:
             tensors = make()
     except _MemoryLimitError:
@@ -225,7 +227,7 @@ def _decode_all(
     Raises:
         _MemoryLimitError: more than ``limit`` bytes were decoded.
     """
-    taken = [0]
+    total = [0]
 
     def read(first: int) -> list[Fault]:
         faults = []
@@ -239,8 +241,8 @@ def _decode_all(
             except Exception as cause:
                 faults.append(Fault.of(i, cause))
                 continue
-            taken[0] += image.numel()
-            if limit is not None and taken[0] > limit:
+            total[0] += image.numel()
+            if limit is not None and total[0] > limit:
                 raise _MemoryLimitError
             take(i, image)
         return faults

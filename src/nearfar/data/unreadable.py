@@ -19,7 +19,7 @@ __all__ = [
     "listing_refused",
     "listing_skipped",
     "refuse_too_many",
-    "say_skipped",
+    "describe_skipped",
 ]
 
 #: Name of the list in a run's folder.
@@ -67,12 +67,12 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], count: int, share: float
     )
 
 
-def say_skipped(skipped: Skipped, kept: int) -> str:
+def describe_skipped(skipped: Skipped, readable: int) -> str:
     """A sentence on what was left out; empty where nothing was.
 
     Args:
         skipped: which files.
-        kept: how many others there are.
+        readable: how many others there are.
     """
     if not skipped:
         return ""
@@ -82,14 +82,14 @@ def say_skipped(skipped: Skipped, kept: int) -> str:
         if len(skipped) == 1
         else f"{len(skipped):,} cannot be read and are"
     )
-    return f"Of {kept + len(skipped):,} files, {which} left out (the first: {path}, {why})."
+    return f"Of {readable + len(skipped):,} files, {which} left out (the first: {path}, {why})."
 
 
 def listing_skipped(load: Callable[[], _Loaded], file: Path) -> _Loaded:
     """Loads a data set and lists in a CSV file which files were left out, or are too many.
 
     Args:
-        load: gives something with ``skipped``, such as :class:`nearfar.data.ScaleData`.
+        load: gives something with ``skipped``, such as :class:`nearfar.data.ScaleDataModule`.
         file: the list. It is there only where there is something to list: an older one goes.
 
     Raises:

@@ -102,8 +102,8 @@ def _admitting_one(program: ExportedProgram) -> ExportedProgram:
     conditions = getattr(program, "_guards_code", [])
     conditions[:] = [text for text in conditions if not re.search(r"(?:!=|>) 1$|^1 <", text)]
     ranges = program.range_constraints
-    for symbol, given in list(ranges.items()):
-        ranges[symbol] = ValueRanges(1, given.upper)
+    for symbol, bounds in list(ranges.items()):
+        ranges[symbol] = ValueRanges(1, bounds.upper)
     return program
 
 

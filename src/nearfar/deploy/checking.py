@@ -96,12 +96,12 @@ def checked(
             continue
         try:
             with torch.inference_mode():
-                found = answer(images)
+                logits = answer(images)
         except Exception as cause:
             raise DifferentError(
                 f"the exported file refuses {written}, which the network takes: {first_line(cause)}"
             ) from cause
-        error = _difference(found, expected)
+        error = _difference(logits, expected)
         if not error <= tolerance:
             raise DifferentError(
                 f"the exported file's answers to {written} differ by {error:.2g} of the largest",
@@ -114,9 +114,9 @@ def checked(
     return Checked(largest, tuple(done))
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
-    if found.shape != expected.shape:
+def _difference(logits: Tensor, expected: Tensor) -> float:
+    if logits.shape != expected.shape:
         return float("inf")
     size = float(expected.abs().max())
-    error = float((found - expected).abs().max())
+    error = float((logits - expected).abs().max())
     return error / size if size > 0 else error

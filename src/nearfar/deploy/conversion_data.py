@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nearfar.classifiers import Classifier
-from nearfar.data import DataSpec, LabelledImages, ScaleData, ScaleProtocol, SoftLabels
+from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, SoftLabels
 from nearfar.data.sources import is_own
 from nearfar.errors import InputError
 
@@ -27,7 +27,7 @@ def images_for(
     opened: Classifier,
     random_scale: tuple[float, float] | None,
     check: int,
-) -> ScaleData:
+) -> ScaleDataModule:
     """Loads images as a network is shown them.
 
     Where a source has an official test part, the images to compare on come from there.
@@ -41,11 +41,11 @@ def images_for(
     Raises:
         InputError: another protocol or normalisation asked for, or images of other classes or channels.
     """
-    shown = opened.input_spec.protocol
-    if data.protocol not in (ScaleProtocol(), shown):
+    protocol = opened.input_spec.protocol
+    if data.protocol not in (ScaleProtocol(), protocol):
         raise InputError(
-            f"how images are shown is the network's affair ({shown.canvas}×{shown.canvas} pixels); leave "
-            f"data.protocol out"
+            f"the network says itself how images are shown ({protocol.canvas}×{protocol.canvas} pixels); "
+            f"leave data.protocol out"
         )
     if data.normalize != "none":
         raise InputError(
@@ -57,7 +57,7 @@ def images_for(
         channels = cast("Literal[1, 3]", opened.input_spec.in_chans)
     spec = dataclasses.replace(
         data,
-        protocol=shown,
+        protocol=protocol,
         random_scale=None if data.exchange_sizes else data.random_scale or random_scale,
         validation=data.validation or None,
         channels=channels,
@@ -69,18 +69,18 @@ def images_for(
     return images
 
 
-def _loaded(spec: DataSpec) -> ScaleData:
+def _loaded(spec: DataSpec) -> ScaleDataModule:
     if spec.split is not None or is_own(spec.source):
-        return ScaleData(spec)
+        return ScaleDataModule(spec)
     try:
-        return ScaleData(dataclasses.replace(spec, split="official"))
+        return ScaleDataModule(dataclasses.replace(spec, split="official"))
     except InputError as cause:
         if "no official test part" not in str(cause):
             raise
-        return ScaleData(spec)
+        return ScaleDataModule(spec)
 
 
-def _check_fit(images: ScaleData, opened: Classifier) -> None:
+def _check_fit(images: ScaleDataModule, opened: Classifier) -> None:
     input_spec = opened.input_spec
     if images.in_chans != input_spec.in_chans:
         raise InputError(
@@ -90,8 +90,8 @@ def _check_fit(images: ScaleData, opened: Classifier) -> None:
     if images.spec.source == UNLABELLED:
         return
     names = images.class_names
-    known = input_spec.class_names
-    if len(names) != input_spec.num_classes or (known is not None and known != names):
+    class_names = input_spec.class_names
+    if len(names) != input_spec.num_classes or (class_names is not None and class_names != names):
         raise InputError(
             f"{opened.name} knows {input_spec.num_classes} classes, {images.spec.source} has {len(names)}, "
             f"beginning with {', '.join(names[:3])}; give images of its own classes, or "
@@ -100,7 +100,7 @@ def _check_fit(images: ScaleData, opened: Classifier) -> None:
 
 
 def soft_labels_of(
-    opened: Classifier, images: ScaleData, distill: float | None
+    opened: Classifier, images: ScaleDataModule, distill: float | None
 ) -> SoftLabels | None:
     """What a network teaches its twin: its answers to images at scale 1, mixed with their labels.
 
@@ -123,25 +123,27 @@ def soft_labels_of(
         return None
     shares = {}
     for split in ("train", "validation"):
-        answers = torch.cat([opened.predict(part) for part in _parts(images, split)]).softmax(dim=1)
+        probabilities = torch.cat([opened.predict(part) for part in _parts(images, split)]).softmax(
+            dim=1
+        )
         if share < 1:
-            labels = F.one_hot(images.labels(split), answers.shape[1])
-            answers = share * answers + (1 - share) * labels
-        shares[split] = answers
+            labels = F.one_hot(images.labels(split), probabilities.shape[1])
+            probabilities = share * probabilities + (1 - share) * labels
+        shares[split] = probabilities
     return SoftLabels(shares, opened.input_spec.names() if unlabelled else images.class_names)
 
 
-def held_out(images: ScaleData, opened: Classifier) -> LabelledImages:
+def held_out(images: ScaleDataModule, opened: Classifier) -> LabelledImages:
     """The images to compare on; without labels, those that the original sees in them at scale 1."""
-    found = images.stored("test")
+    test_images = images.stored("test")
     if images.spec.source != UNLABELLED:
-        return found
-    answers = [opened.predict(part).argmax(dim=1) for part in _parts(images, "test")]
+        return test_images
+    predictions = [opened.predict(part).argmax(dim=1) for part in _parts(images, "test")]
     return dataclasses.replace(
-        found, labels=torch.cat(answers), class_names=opened.input_spec.names()
+        test_images, labels=torch.cat(predictions), class_names=opened.input_spec.names()
     )
 
 
-def _parts(images: ScaleData, split: str) -> Iterator[Tensor]:
+def _parts(images: ScaleDataModule, split: str) -> Iterator[Tensor]:
     """A split's images at scale 1, some at a time."""
     return images.parts(split, 1.0, _AT_ONCE)

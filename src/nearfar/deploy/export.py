@@ -106,7 +106,7 @@ def export(
         input_spec = dataclasses.replace(opened.input_spec, any_size=openness.image)
         progress(Step("following the network", 1, 3, f"({openness})"))
         try:
-            found = _written(network, input_spec, openness, kind, out, tolerance, progress)
+            outcome = _written(network, input_spec, openness, kind, out, tolerance, progress)
         except Exception as cause:  # whatever the network makes the exporters trip over
             if isinstance(cause, (InputError, OSError, MemoryError)):
                 raise
@@ -116,7 +116,13 @@ def export(
         write_atomically(input_spec_path(out), input_spec.as_json())
         progress(Step("written", 3, 3))
         return ExportResult(
-            out, input_spec_path(out), input_spec, openness, found.error, found.shapes, tuple(notes)
+            out,
+            input_spec_path(out),
+            input_spec,
+            openness,
+            outcome.error,
+            outcome.shapes,
+            tuple(notes),
         )
     assert failed is not None, "at least one way is tried"
     raise _refusal(opened.name, failed, tolerance) from failed

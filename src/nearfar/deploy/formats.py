@@ -88,7 +88,7 @@ class _Onnx:
         if openness.image:
             names |= {2: "height", 3: "width"}
         with quietly(), torch.no_grad():
-            made = torch.onnx.export(
+            exported = torch.onnx.export(
                 program,
                 dynamo=True,
                 verbose=False,
@@ -97,9 +97,9 @@ class _Onnx:
                 output_names=["logits"],
                 dynamic_shapes=(names,) if names else None,
             )
-            assert made is not None, "only the old exporter gives nothing back"
-            made.model.metadata_props[ONNX_CARD] = input_spec
-            made.save(str(path), external_data=False)
+            assert exported is not None, "only the old exporter gives nothing back"
+            exported.model.metadata_props[ONNX_CARD] = input_spec
+            exported.save(str(path), external_data=False)
 
     def run(self, path: Path) -> Callable[[Tensor], Tensor]:
         import onnxruntime
@@ -109,11 +109,11 @@ class _Onnx:
         session: Any = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        (given,) = session.get_inputs()
+        (model_input,) = session.get_inputs()
 
         def answer(images: Tensor) -> Tensor:
             values = np.ascontiguousarray(images.numpy())
-            return torch.from_numpy(np.asarray(session.run(None, {given.name: values})[0]))
+            return torch.from_numpy(np.asarray(session.run(None, {model_input.name: values})[0]))
 
         return answer
 
@@ -137,13 +137,13 @@ def format_of(path: Path) -> Format:
     Raises:
         InputError: another ending.
     """
-    found = FORMATS.get(path.suffix.lower())
-    if found is None:
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
         raise InputError(
             f"out must end in .onnx (for onnxruntime and other engines) or .pt2 (for PyTorch), got {path}; "
             f"give it one of the two endings"
         )
-    return found
+    return kind
 
 
 def refuse_what_is_not_ours(path: Path, kind: Format) -> None:
@@ -153,17 +153,17 @@ def refuse_what_is_not_ours(path: Path, kind: Format) -> None:
         InputError: something else is at ``path``, or where its input spec comes.
     """
     beside = input_spec_path(path)
-    for place, ours in ((path, kind.is_ours), (beside, _is_input_spec)):
-        if place.is_dir() or (place.exists() and not ours(place)):
-            what = "a folder" if place.is_dir() else "a file that nearfar has not exported"
+    for target, ours in ((path, kind.is_ours), (beside, _is_input_spec)):
+        if target.is_dir() or (target.exists() and not ours(target)):
+            what = "a folder" if target.is_dir() else "a file that nearfar has not exported"
             raise InputError(
-                f"{place} is {what}, and would be written over; choose another name, or move it away"
+                f"{target} is {what}, and would be written over; choose another name, or move it away"
             )
 
 
 def _is_input_spec(path: Path) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return False
-    return isinstance(found, dict) and str(found.get("schema")).startswith("nearfar.input_spec/")
+    return isinstance(fields, dict) and str(fields.get("schema")).startswith("nearfar.input_spec/")

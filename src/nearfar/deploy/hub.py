@@ -51,13 +51,13 @@ class HubClassifier(ModelHubMixin, library_name="nearfar"):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         make_folder(save_directory)
-        there = save_directory / WEIGHTS_NAME
-        if there.exists():
+        target = save_directory / WEIGHTS_NAME
+        if target.exists():
             try:
-                read_record(there)
+                read_record(target)
             except InputError as cause:
                 raise InputError(
-                    f"{there} holds weights that are not nearfar's; choose another folder"
+                    f"{target} holds weights that are not nearfar's; choose another folder"
                 ) from cause
         write_atomically(save_directory / WEIGHTS_NAME, self.path.read_bytes())
         write_atomically(save_directory / "config.json", self.input_spec.as_json())
@@ -120,7 +120,9 @@ def save_pretrained(
     folder = Path(folder)
     classifier = HubClassifier(checkpoint)
     make_folder(folder)
-    classifier.save_pretrained(folder, model_card_kwargs={"place": str(folder), "license": license})
+    classifier.save_pretrained(
+        folder, model_card_kwargs={"repository": str(folder), "license": license}
+    )
     return folder
 
 
@@ -163,28 +165,28 @@ def push_to_hub(
                 token=token,
                 branch=branch,
                 create_pr=create_pr,
-                model_card_kwargs={"place": f"hub:{repo_id}", "license": license},
+                model_card_kwargs={"repository": f"hub:{repo_id}", "license": license},
             )
         )
     except InputError:
         raise
     # The client raises errors of three packages, its own, the network's and the system's.
     except Exception as cause:
-        said = " ".join(str(cause).split()) or type(cause).__name__
+        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise InputError(
-            f"{repo_id} on the hub cannot be written: {said}; mend the name (OWNER/NAME), or give a token "
+            f"{repo_id} on the hub cannot be written: {reason}; mend the name (OWNER/NAME), or give a token "
             f"that may write there (HF_TOKEN, or hf auth login)"
         ) from cause
 
 
-def from_pretrained(place: str | Path, *, revision: str | None = None) -> Classifier:
+def from_pretrained(repository: str | Path, *, revision: str | None = None) -> Classifier:
     """Opens a classifier from the hub, or from a folder that :func:`save_pretrained` wrote.
 
     Args:
-        place: ``OWNER/NAME``, or the folder.
+        repository: ``OWNER/NAME``, or the folder.
         revision: branch, tag or commit of a repository.
 
     Raises:
         InputError: nothing there, the hub cannot be reached, or weights that nearfar has not written.
     """
-    return from_hub(place, revision)
+    return from_hub(repository, revision)

@@ -18,7 +18,7 @@ from nearfar.data.decoding import decode, quiet_pillow
 from nearfar.data.image_files import image_files
 from nearfar.errors import InputError
 
-__all__ = ["STDIN", "ImageFile", "named_images", "shown"]
+__all__ = ["STDIN", "ImageFile", "as_input", "named_images"]
 
 #: The word for standard input.
 STDIN = "-"
@@ -59,16 +59,16 @@ def named_images(words: Sequence[str | Path], stdin: IO[bytes] | None = None) ->
         raise InputError(
             "predict needs at least one image: a file, a folder, or - for standard input"
         )
-    found: list[ImageFile] = []
+    images: list[ImageFile] = []
     for word in words:
         if str(word) == STDIN:
-            found += _from_stream(sys.stdin.buffer if stdin is None else stdin)
+            images += _from_stream(sys.stdin.buffer if stdin is None else stdin)
         else:
-            found += _from_paths([word])
-    return found
+            images += _from_paths([word])
+    return images
 
 
-def shown(image: ImageFile, input_spec: InputSpec) -> Tensor:
+def as_input(image: ImageFile, input_spec: InputSpec) -> Tensor:
     """An image as a classifier's input, ``[1, C, canvas, canvas]``, values from 0 to 1.
 
     For classifiers of one channel colours become grey; images that are grey already keep their values.
@@ -81,12 +81,12 @@ def shown(image: ImageFile, input_spec: InputSpec) -> Tensor:
 
 
 def _from_paths(words: Iterable[str | Path]) -> list[ImageFile]:
-    found = []
+    images = []
     for word in words:
         folder = Path(word)
         inside = image_files(folder) if folder.is_dir() else [word]
-        found += [ImageFile(str(path)) for path in inside]
-    return found
+        images += [ImageFile(str(path)) for path in inside]
+    return images
 
 
 def _from_stream(stream: IO[bytes]) -> list[ImageFile]:

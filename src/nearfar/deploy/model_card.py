@@ -15,14 +15,14 @@ _NAMED = 20
 
 def model_card(
     checkpoint: Checkpoint,
-    place: str = "hub:OWNER/NAME",
+    repository: str = "hub:OWNER/NAME",
     license: str | None = None,  # noqa: A002
 ) -> str:
     """A model card in Markdown, with the metadata that the hub reads above it.
 
     Args:
         checkpoint: what ``nearfar train`` or ``nearfar convert`` wrote; its record gives the figures.
-        place: under which name to open it.
+        repository: under which name to open it.
         license: of the weights, by the hub's names, such as ``mit``.
     """
     recipe, record = checkpoint.recipe, checkpoint.record
@@ -43,7 +43,7 @@ def model_card(
         ("scales in training", _scales(checkpoint)),
         *_figures(record),
     ]
-    table = "\n".join(f"| {what} | {said} |" for what, said in rows)
+    table = "\n".join(f"| {what} | {value} |" for what, value in rows)
     return f"""---
 {data.to_yaml()}
 ---
@@ -59,32 +59,33 @@ An image classifier made with nearfar. Input: values from 0 to 1; the network no
 ## Use
 
 ```sh
-nearfar predict {place} photo.jpg
+nearfar predict {repository} photo.jpg
 ```
 
 ```python
 import nearfar
 
-for answer in nearfar.predict("{place}", ["photo.jpg"]):
+for answer in nearfar.predict("{repository}", ["photo.jpg"]):
     answer.label, answer.confidence
 ```
 
-`{place}` can also be given to `nearfar.load_classifier`, `nearfar export` and `nearfar audit`. The figures
-above are what the training recorded in `model.safetensors`; `nearfar audit` measures accuracy against size.
+`{repository}` can also be given to `nearfar.load_classifier`, `nearfar export` and `nearfar audit`. The
+figures above are what the training recorded in `model.safetensors`; `nearfar audit` measures accuracy against
+size.
 """
 
 
 def _figures(record: dict[str, Any]) -> list[tuple[str, str]]:
     """What the record has of them: not every checkpoint comes from a training."""
-    found = []
+    figures = []
     if record.get("validation_accuracy") is not None:
-        found.append(("validation accuracy", f"{100 * record['validation_accuracy']:.1f} %"))
+        figures.append(("validation accuracy", f"{100 * record['validation_accuracy']:.1f} %"))
     if record.get("validation_loss") is not None:
-        found.append(("validation loss", f"{record['validation_loss']:.4g}"))
+        figures.append(("validation loss", f"{record['validation_loss']:.4g}"))
     if record.get("best_epoch") is not None:
-        found.append(("epoch", f"{record['best_epoch']}"))
+        figures.append(("epoch", f"{record['best_epoch']}"))
     versions = [f"{what} {record[what]}" for what in ("nearfar", "torch") if record.get(what)]
-    return [*found, *([("made with", ", ".join(versions))] if versions else [])]
+    return [*figures, *([("made with", ", ".join(versions))] if versions else [])]
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

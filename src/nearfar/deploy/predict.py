@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nearfar.classifiers import Classifier, Model, load_classifier
 from nearfar.data.decoding import Fault, quiet_pillow
-from nearfar.deploy.images import ImageFile, named_images, shown
+from nearfar.deploy.images import ImageFile, as_input, named_images
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
 
@@ -105,10 +105,10 @@ def predict(
             f"{opened.name} takes images of {opened.input_spec.in_chans} channels; image files give 1 (grey) "
             f"or 3"
         )
-    return _answers(opened, named_images(words, stdin), top, batch_size, progress)
+    return _predictions(opened, named_images(words, stdin), top, batch_size, progress)
 
 
-def _answers(
+def _predictions(
     opened: Classifier, files: list[ImageFile], top: int, batch_size: int, progress: Progress
 ) -> Iterator[Prediction]:
     failed = 0
@@ -117,16 +117,16 @@ def _answers(
         read = _read(opened, batch)
         inputs = [image for image in read if isinstance(image, Tensor)]
         failed += len(read) - len(inputs)
-        answers = iter(opened.predict(torch.cat(inputs)) if inputs else ())
-        found = [
+        logits = iter(opened.predict(torch.cat(inputs)) if inputs else ())
+        predictions = [
             Prediction(file.name, error=image)
             if isinstance(image, str)
-            else _prediction(file.name, next(answers), opened.input_spec.names(), top)
+            else _prediction(file.name, next(logits), opened.input_spec.names(), top)
             for file, image in zip(batch, read, strict=True)
         ]
         note = f"{failed} not read" if failed else ""
         progress(Step("images", first + len(batch), len(files), note))
-        yield from found
+        yield from predictions
 
 
 def _read(opened: Classifier, batch: list[ImageFile]) -> list[Tensor | str]:
@@ -134,7 +134,7 @@ def _read(opened: Classifier, batch: list[ImageFile]) -> list[Tensor | str]:
 
     def read(file: ImageFile) -> Tensor | str:
         try:
-            return shown(file, opened.input_spec)
+            return as_input(file, opened.input_spec)
         # Pillow's readers raise whatever the damage made them trip over.
         except Exception as cause:
             return Fault.of(0, cause).why

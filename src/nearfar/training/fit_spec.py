@@ -88,8 +88,8 @@ class FitSpec:
         object.__setattr__(self, "milestones", tuple(self.milestones))
         for name, words in (("schedule", Schedule), ("init", Init), ("keep", Keep)):
             if getattr(self, name) not in get_args(words):
-                known = ", ".join(repr(word) for word in get_args(words))
-                raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+                choices = ", ".join(repr(word) for word in get_args(words))
+                raise InputError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         whole = all(isinstance(n, int) and n >= 1 for n in (self.epochs, self.batch_size))
         if not whole or not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise InputError(

@@ -47,11 +47,11 @@ class Colours:
             total += values.sum(1)
             products += values @ values.mT
         mean = total / count
-        found = torch.linalg.eigh(products / count - mean[:, None] * mean)
-        directions = found.eigenvectors.mT.flip(0)
+        components = torch.linalg.eigh(products / count - mean[:, None] * mean)
+        directions = components.eigenvectors.mT.flip(0)
         directions = directions * torch.where(directions.sum(1) < 0, -1.0, 1.0)[:, None]
         return cls(
-            tuple(found.eigenvalues.flip(0).clamp(min=0).tolist()),
+            tuple(components.eigenvalues.flip(0).clamp(min=0).tolist()),
             tuple(tuple(row) for row in directions.tolist()),
         )
 

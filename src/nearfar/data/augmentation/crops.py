@@ -65,8 +65,8 @@ def crop(images: Tensor, starts: Tensor, flips: Tensor, size: tuple[int, int]) -
     crops = images.unfold(2, size[0], 1).unfold(3, size[1], 1)
     starts, flips = starts.to(images.device), flips.to(images.device)
     batch = torch.arange(len(images), device=images.device)
-    taken = crops[batch, :, starts[:, 0], starts[:, 1]]
-    return torch.where(flips[:, None, None, None], taken.flip(-1), taken)
+    cropped = crops[batch, :, starts[:, 0], starts[:, 1]]
+    return torch.where(flips[:, None, None, None], cropped.flip(-1), cropped)
 
 
 def ten_crop(images: Tensor, size: int) -> Tensor:

@@ -69,9 +69,9 @@ def draw_exchanges(sides: Tensor, low: float, high: float, seed: int, epoch: int
             f"draw_exchanges needs sides [N] of at least 0, got shape {tuple(sides.shape)}"
             + (f" with {sides.min().item()}" if sides.dim() == 1 else "")
         )
-    known = sides > 0
-    mine = sides[known].double()
-    lot = torch.randperm(len(mine), generator=generator_of(seed, epoch, _KIND))
+    has_size = sides > 0
+    sizes = sides[has_size].double()
+    order = torch.randperm(len(sizes), generator=generator_of(seed, epoch, _KIND))
     factors = torch.ones(len(sides), dtype=torch.float64)
-    factors[known] = (mine[lot] / mine).clamp(low, high)
+    factors[has_size] = (sizes[order] / sizes).clamp(low, high)
     return factors

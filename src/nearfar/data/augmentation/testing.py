@@ -16,7 +16,7 @@ class TenCropped(nn.Module):
     """The mean of a network's answers to :func:`ten_crop` of every image.
 
     Images come larger than the network's own by a margin, such as
-    ``ScaleData.images("test", 1.0, margin=16)`` gives them.
+    ``ScaleDataModule.images("test", 1.0, margin=16)`` gives them.
 
     Args:
         network: ``[B, C, size, size]`` → ``[B, K]`` logits.
@@ -38,8 +38,8 @@ class TenCropped(nn.Module):
         """
         crops = ten_crop(images, self.size)
         logits: Tensor = self.network(crops.flatten(0, 1))
-        answers = logits.log_softmax(dim=1).view(*crops.shape[:2], logits.shape[1])
-        return torch.logsumexp(answers, dim=1) - math.log(10)
+        log_probabilities = logits.log_softmax(dim=1).view(*crops.shape[:2], logits.shape[1])
+        return torch.logsumexp(log_probabilities, dim=1) - math.log(10)
 
     def extra_repr(self) -> str:
         """The size."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nearfar.data.image_files import file_identity, holds_images, image_files, sub_folders
 from nearfar.data.image_index import ImageIndex
-from nearfar.data.sources.parts import Inside, folder_shaped
+from nearfar.data.sources.parts import FolderContent, folder_shaped
 from nearfar.data.sources.registry import register_index
 from nearfar.data.stored_images import PathEntry
 from nearfar.errors import InputError
@@ -32,10 +32,10 @@ def folder_parts(root: Path | None) -> tuple[list[Path], Path | None]:
     return [root / name for name in parts.training], root / parts.test if parts.test else None
 
 
-def _inside(folder: Path) -> Inside:
+def _inside(folder: Path) -> FolderContent:
     direct = holds_images(folder, below=False)
     below = frozenset(inner.name for inner in sub_folders(folder))
-    return Inside(direct, below, direct or holds_images(folder))
+    return FolderContent(direct, below, direct or holds_images(folder))
 
 
 def folder_index(training: Sequence[Path], test: Path | None) -> tuple[ImageIndex, str]:

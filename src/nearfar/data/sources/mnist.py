@@ -84,9 +84,9 @@ def _read(file: Path, axes: int, fetch: str) -> Tensor:
     shape = np.frombuffer(content, ">u4", axes, offset=4).astype(np.int64)
     needed = head + int(np.prod(shape))
     if len(content) != needed:
-        said = "×".join(str(n) for n in shape)
+        product = "×".join(str(n) for n in shape)
         raise InputError(
-            f"{file} is damaged: its head promises {said} values, that is {needed} bytes, but it has "
+            f"{file} is damaged: its head promises {product} values, that is {needed} bytes, but it has "
             f"{len(content)}; {fetch}"
         )
     values = np.frombuffer(content, np.uint8, offset=head).reshape(shape)

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from nearfar.errors import InputError
 
-__all__ = ["Inside", "Parts", "folder_shaped", "named_parts", "part_named", "shard_part"]
+__all__ = ["FolderContent", "Parts", "folder_shaped", "named_parts", "part_named", "shard_part"]
 
 _NAMES = {
     "train": ("train", "training"),
@@ -22,7 +22,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Inside:
+class FolderContent:
     """What a folder at the top holds.
 
     Attributes:
@@ -57,9 +57,9 @@ def part_named(name: str) -> str | None:
 def shard_part(stem: str) -> str | None:
     """The same for a shard: the first of its name's words that is a part's, or how the name begins."""
     words = re.findall("[a-z]+", stem.lower())
-    found = next((kind for word in words if (kind := part_named(word))), None)
+    named = next((kind for word in words if (kind := part_named(word))), None)
     begun = (kind for name, kind in _KINDS.items() if words and words[0].startswith(name))
-    return found or next(begun, None)
+    return named or next(begun, None)
 
 
 def named_parts(names: Iterable[str], where: object) -> Parts:
@@ -72,22 +72,24 @@ def named_parts(names: Iterable[str], where: object) -> Parts:
     Raises:
         InputError: two names of one part.
     """
-    found: dict[str, str] = {}
+    by_kind: dict[str, str] = {}
     for name in sorted(names):
         kind = part_named(name)
         assert kind is not None, "the caller has looked"
-        if kind in found:
+        if kind in by_kind:
             raise InputError(
-                f"{where} has one {kind} part at most, got {found[kind]} and {name}, which both mean it; "
+                f"{where} has one {kind} part at most, got {by_kind[kind]} and {name}, which both mean it; "
                 f"put them together, or rename one (parts are {_HOW})"
             )
-        found[kind] = name
-    test = found.get("test") or found.get("validation")
-    training = [found[kind] for kind in ("train", "validation") if found.get(kind, test) != test]
+        by_kind[kind] = name
+    test = by_kind.get("test") or by_kind.get("validation")
+    training = [
+        by_kind[kind] for kind in ("train", "validation") if by_kind.get(kind, test) != test
+    ]
     return Parts(tuple(training), test)
 
 
-def folder_shaped(inside: Mapping[str, Inside], where: object) -> Parts | None:
+def folder_shaped(inside: Mapping[str, FolderContent], where: object) -> Parts | None:
     """Whether folders beside each other are parts, or classes.
 
     They are parts where one that is named ``train`` (or ``training``) has sub-folders, and either no
@@ -104,10 +106,12 @@ def folder_shaped(inside: Mapping[str, Inside], where: object) -> Parts | None:
         InputError: two names of one part; images beside the training part that belong to no part; or
             "classes" that look like parts of other names, since they hold the same folders.
     """
-    parts = {name for name, held in inside.items() if part_named(name) and held.folders}
+    parts = {name for name, content in inside.items() if part_named(name) and content.folders}
     train = [name for name in parts if part_named(name) == "train"]
     if any(len(parts) > 1 or not inside[name].direct for name in train):
-        odd = sorted(name for name, held in inside.items() if name not in parts and held.images)
+        odd = sorted(
+            name for name, content in inside.items() if name not in parts and content.images
+        )
         if odd:
             raise InputError(
                 f"{where} has a training part ({train[0]}), and beside it only parts with a sub-folder a "
@@ -115,7 +119,9 @@ def folder_shaped(inside: Mapping[str, Inside], where: object) -> Parts | None:
                 f"classes or move them elsewhere, or, if {train[0]} is a class, rename that"
             )
         return named_parts(parts, where)
-    bare = sorted(name for name, held in inside.items() if held.folders and not held.direct)
+    bare = sorted(
+        name for name, content in inside.items() if content.folders and not content.direct
+    )
     for one, other in combinations(bare, 2):
         shared = sorted(inside[one].folders & inside[other].folders)
         if len(shared) > 1:

@@ -13,18 +13,18 @@ from typing import IO
 
 from nearfar.data.image_files import IMAGE_SUFFIXES, file_identity, is_hidden
 from nearfar.data.image_index import ImageIndex
-from nearfar.data.sources.parts import Inside, Parts, folder_shaped, named_parts, shard_part
+from nearfar.data.sources.parts import FolderContent, Parts, folder_shaped, named_parts, shard_part
 from nearfar.data.sources.registry import register_index
 from nearfar.errors import InputError
 
-__all__ = ["Member", "shard_index", "shard_parts", "tar_index", "tar_parts"]
+__all__ = ["TarMember", "shard_index", "shard_parts", "tar_index", "tar_parts"]
 
 # Where an image lies, folder by folder, and the image.
-_Placed = tuple[tuple[str, ...], "Member"]
+_Placed = tuple[tuple[str, ...], "TarMember"]
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """A file in a tar file: where its bytes are."""
 
     tar: Path
@@ -59,13 +59,13 @@ def tar_index(root: Path | None) -> tuple[ImageIndex, str]:
             folders that may be parts or classes; fewer than two classes; or a class that only the test
             part has.
     """
-    identity, found = _placed(root)
-    parts = _folder_parts(found, root)
+    identity, members = _placed(root)
+    parts = _folder_parts(members, root)
     of_parts = () if parts is None else (*parts.training, parts.test)
     labelled = []
-    for place, member in found:
-        parted = place[:1] and place[0] in of_parts
-        part, kind = (place[0], place[1:2]) if parted else ("", place[:1])
+    for folders, member in members:
+        has_part = folders[:1] and folders[0] in of_parts
+        part, kind = (folders[0], folders[1:2]) if has_part else ("", folders[:1])
         if not kind:
             raise InputError(
                 f"{member} lies in no folder that would name its class; put it into one"
@@ -83,13 +83,15 @@ def tar_parts(root: Path | None) -> Parts | None:
     return _folder_parts(_placed(root)[1], root)
 
 
-def _folder_parts(found: Sequence[_Placed], root: Path | None) -> Parts | None:
-    direct = {place[0] for place, _ in found if len(place) == 1}
-    below: dict[str, set[str]] = {place[0]: set() for place, _ in found if place}
-    for place, _ in found:
-        if len(place) > 1:
-            below[place[0]].add(place[1])
-    inside = {name: Inside(name in direct, frozenset(held)) for name, held in below.items()}
+def _folder_parts(members: Sequence[_Placed], root: Path | None) -> Parts | None:
+    direct = {folders[0] for folders, _ in members if len(folders) == 1}
+    below: dict[str, set[str]] = {folders[0]: set() for folders, _ in members if folders}
+    for folders, _ in members:
+        if len(folders) > 1:
+            below[folders[0]].add(folders[1])
+    inside = {
+        name: FolderContent(name in direct, frozenset(names)) for name, names in below.items()
+    }
     return folder_shaped(inside, root)
 
 
@@ -102,19 +104,21 @@ def _placed(root: Path | None) -> tuple[str, Sequence[_Placed]]:
 
 @functools.lru_cache(maxsize=1)  # parts are asked for before images, and archives can be long
 def _images(tars: tuple[Path, ...], root: Path | None, identity: str) -> tuple[_Placed, ...]:
-    found: list[_Placed] = []
+    members: list[_Placed] = []
     for tar in tars:
         above = () if tar == root else tar.relative_to(root or "").with_suffix("").parts
         for name, member in _members(tar):
             image = name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")
             if image and not any(map(is_hidden, name.parts[:-1])):
-                found.append(((*above, *name.parts[:-1]), member))
-    found.sort(key=lambda entry: (entry[0], entry[1].name))
+                members.append(((*above, *name.parts[:-1]), member))
+    members.sort(key=lambda entry: (entry[0], entry[1].name))
     while (
-        found and len({place[:1] for place, _ in found}) == 1 and all(len(p) > 1 for p, _ in found)
+        members
+        and len({folders[:1] for folders, _ in members}) == 1
+        and all(len(p) > 1 for p, _ in members)
     ):
-        found = [(place[1:], member) for place, member in found]
-    return tuple(found)
+        members = [(folders[1:], member) for folders, member in members]
+    return tuple(members)
 
 
 def shard_index(root: Path | None) -> tuple[ImageIndex, str]:
@@ -137,7 +141,7 @@ def shard_index(root: Path | None) -> tuple[ImageIndex, str]:
     """
     tars = _tars(root)
     parts = _shard_parts(tars, root)
-    labelled: list[tuple[str, int, Member]] = []
+    labelled: list[tuple[str, int, TarMember]] = []
     for tar in tars:
         part = shard_part(tar.stem) or ""
         images, numbers = {}, {}
@@ -159,17 +163,19 @@ def shard_index(root: Path | None) -> tuple[ImageIndex, str]:
             labelled.append((part, int(text), member))
     highest = max((number for _, number, _ in labelled), default=0)
     names = [str(i) for i in range(highest + 1)]
-    said = tars[0].parent / "classes.txt"
-    if said.is_file():
+    names_file = tars[0].parent / "classes.txt"
+    if names_file.is_file():
         names = [
-            line.strip() for line in said.read_text(encoding="utf-8").splitlines() if line.strip()
+            line.strip()
+            for line in names_file.read_text(encoding="utf-8").splitlines()
+            if line.strip()
         ]
         if highest >= len(names):
             raise InputError(
-                f"{said} names {len(names)} classes, but the shards have the class {highest}; name each"
+                f"{names_file} names {len(names)} classes, but the shards have the class {highest}; name each"
             )
     return _parts(labelled, tuple(names), parts), file_identity(
-        [*tars, *([said] if said.is_file() else [])], "wds"
+        [*tars, *([names_file] if names_file.is_file() else [])], "wds"
     )
 
 
@@ -187,16 +193,16 @@ def _shard_parts(tars: list[Path], root: Path | None) -> Parts | None:
     if len(kinds) == 1 and "train" not in kinds:
         return None
     if None in kinds or "train" not in kinds:
-        shown = ", ".join(sorted(tar.name for tar in kinds.values()))
+        names = ", ".join(sorted(tar.name for tar in kinds.values()))
         raise InputError(
-            f"{root} needs shards that all name their part, one of them train, or none, got {shown}; "
+            f"{root} needs shards that all name their part, one of them train, or none, got {names}; "
             f"name them train-0000.tar, val-0000.tar and test-0000.tar, or leave the others out"
         )
     return named_parts((str(kind) for kind in kinds), root)
 
 
 def _index(
-    labelled: list[tuple[str, str, Member]], parts: Parts | None, root: Path | None
+    labelled: list[tuple[str, str, TarMember]], parts: Parts | None, root: Path | None
 ) -> ImageIndex:
     taught = {kind for part, kind, _ in labelled if parts is None or part != parts.test}
     names = sorted(taught)
@@ -217,17 +223,17 @@ def _index(
 
 
 def _parts(
-    labelled: list[tuple[str, int, Member]], names: tuple[str, ...], parts: Parts | None
+    labelled: list[tuple[str, int, TarMember]], names: tuple[str, ...], parts: Parts | None
 ) -> ImageIndex:
     """The training part first, then the test part."""
     training, tested = labelled, labelled[:0]
     if parts is not None:
         training = [entry for name in parts.training for entry in labelled if entry[0] == name]
         tested = [entry for entry in labelled if entry[0] == parts.test]
-    both = training + tested
+    members = training + tested
     return ImageIndex(
-        [member for _, _, member in both],
-        [number for _, number, _ in both],
+        [member for _, _, member in members],
+        [number for _, number, _ in members],
         names,
         len(training) if tested else None,
     )
@@ -245,9 +251,9 @@ def _tars(root: Path | None) -> list[Path]:
     return tars
 
 
-def _members(tar: Path) -> Iterator[tuple[PurePosixPath, Member]]:
+def _members(tar: Path) -> Iterator[tuple[PurePosixPath, TarMember]]:
     """Files in a tar file, each with its path inside; links and paths that lead out of it are refused."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     try:
         # "r:", not "r": what is compressed cannot be read from the middle.
         with tarfile.open(tar, "r:") as archive:
@@ -258,11 +264,11 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, Member]]:
                         f"{tar} holds {info.name!r}, which is a link, a device, or a path that leads out of "
                         f"it; an archive of images needs none: pack it afresh without"
                     )
-                seen[info.name] += 1
-                if seen[info.name] > 1 and info.isfile():
+                counts[info.name] += 1
+                if counts[info.name] > 1 and info.isfile():
                     raise InputError(f"{tar} holds {info.name!r} twice; pack it afresh")
                 if info.isfile():
-                    yield name, Member(tar, info.name, info.offset_data, info.size)
+                    yield name, TarMember(tar, info.name, info.offset_data, info.size)
     except (tarfile.TarError, OSError, EOFError) as cause:
         raise InputError(
             f"{tar} is no whole, uncompressed tar file: {cause}; unpack compressed ones with gunzip or the "

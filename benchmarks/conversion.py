@@ -29,7 +29,7 @@ from nearfar.auditing.audit import audit
 from nearfar.auditing.intervals import paired_difference
 from nearfar.auditing.plots import plot_curves
 from nearfar.auditing.report import figure_bytes
-from nearfar.data import DataSpec, ScaleData
+from nearfar.data import DataSpec, ScaleDataModule
 from nearfar.deploy.convert import SCALES
 from nearfar.provenance import machine, today
 from nearfar.version import versions
@@ -103,7 +103,7 @@ def main() -> None:
     spec = DataSpec(
         "cifar10", split="official", train=5000, validation=500, test=100 if short else TEST
     )
-    found = audit(models, ScaleData(spec).stored("test"), AuditSpec(scales=SCALES, flips=0))
+    found = audit(models, ScaleDataModule(spec).stored("test"), AuditSpec(scales=SCALES, flips=0))
     curves = {name: result.curve for name, result in found.results.items()}
     rows = {}
     for name, curve in curves.items():

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
 from nearfar.cli.parsing import parse_call
-from nearfar.data import DataSpec, Normalised, ScaleData
+from nearfar.data import DataSpec, Normalised, ScaleDataModule
 from nearfar.models import create_model
 from nearfar.provenance import today
 from nearfar.training import FitSpec, ModelSpec, train
@@ -56,7 +56,7 @@ class Epoch:
         assert isinstance(fit, FitSpec)
         assert isinstance(model, ModelSpec)
         torch.manual_seed(0)
-        self.images = ScaleData(data, fit.batch_size)
+        self.images = ScaleDataModule(data, fit.batch_size)
         self.loader = self.images.train_dataloader()
         self.batches = min(batches, len(self.loader))
         self.held = list(islice(iter(self.loader), self.batches))

@@ -305,14 +305,14 @@ def two(tmp_path_factory):
 
 
 def test_checkpoints_meet_on_images_that_all_put_aside(two):
-    from nearfar.data import ScaleData
+    from nearfar.data import ScaleDataModule
 
     found = audit([trained.path for trained in two], spec=AuditSpec(scales=(1.0,)))
-    learnt = [ScaleData(t.recipe.data).indices for t in two]
+    learnt = [ScaleDataModule(t.recipe.data).indices for t in two]
     tests = [
         set(range(1797)).difference(i["train"].tolist(), i["validation"].tolist()) for i in learnt
     ]
-    labels = ScaleData(two[0].recipe.data)._labels
+    labels = ScaleDataModule(two[0].recipe.data)._labels
     both = sorted(tests[0] & tests[1])
     assert torch.equal(found.results["cnn_small-1"].curve.labels, labels[both])
     assert found.results["cnn_small-1"].notes[:2] == (

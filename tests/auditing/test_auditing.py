@@ -24,7 +24,7 @@ from nearfar.auditing.intervals import paired_difference
 from nearfar.auditing.plots import plot_curves, plot_winners
 from nearfar.auditing.report import figure_bytes
 from nearfar.classifiers import InputOptions
-from nearfar.data import DataSpec, ScaleData
+from nearfar.data import DataSpec, ScaleDataModule
 from nearfar.errors import InputError
 from nearfar.layers import SIConv2d
 from nearfar.models import create_model
@@ -211,7 +211,7 @@ def test_audit_measures_on_the_images_put_aside(trained, tmp_path):
         trained.path, spec=AuditSpec(scales=(0.5, 1.0)), out=tmp_path, progress=steps.append
     )
     found = whole.only
-    data = ScaleData(trained.recipe.data)
+    data = ScaleDataModule(trained.recipe.data)
     for scale in (0.5, 1.0):
         with torch.no_grad():
             answers = trained.model(data.images("test", scale)).argmax(1)

@@ -8,7 +8,7 @@ import torch
 from pictures import folder
 from PIL import Image
 
-from nearfar.data import DataSpec, Normalisation, Normalised, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, Normalisation, Normalised, ScaleDataModule, ScaleProtocol
 from nearfar.data.augmentation import (
     Colours,
     TenCropped,
@@ -64,7 +64,7 @@ def test_shifts_reach_every_place_evenly_and_differ_by_seed_and_epoch():
 @pytest.mark.parametrize("limit", [0, 2**28])
 def test_training_images_move_anew_each_epoch_and_others_never(monkeypatch, limit):
     monkeypatch.setattr("nearfar.data.dataset.RENDERED_LIMIT", limit)
-    data = ScaleData(SPEC, batch_size=16, seed=2)
+    data = ScaleDataModule(SPEC, batch_size=16, seed=2)
     loader = data.train_dataloader()
     assert (loader.dataset._rendered is None) == (limit == 0)
     plain = data.images("train", 1.0)
@@ -90,12 +90,12 @@ def test_normalisation_is_of_the_training_images_as_shown():
         protocol=ScaleProtocol(canvas=10, content=8), train=60, validation=20, test=20,
         normalize="standard", augment="crop_flip",
     )  # fmt: skip
-    data = ScaleData(spec)
+    data = ScaleDataModule(spec)
     measured = data.normalisation()
     images = data.images("train", 1.0).double()
     assert measured.mean == pytest.approx([float(images.mean())], rel=1e-6)
     assert measured.std == pytest.approx([float(images.std(correction=0))], rel=1e-6)
-    assert ScaleData(SPEC).normalisation() is None
+    assert ScaleDataModule(SPEC).normalisation() is None
 
 
 def test_each_channel_has_its_own_figures():
@@ -132,7 +132,7 @@ def test_random_scales_are_each_image_s_own_each_epoch(scales):
         protocol=protocol, train=40, validation=20, test=20, random_scale=(0.5, 2), pad=2,
         augment="crop_flip",
     )  # fmt: skip
-    data = ScaleData(spec, seed=3)
+    data = ScaleDataModule(spec, seed=3)
     stored = data._images[data.indices["train"]]
     drawn = data._shown("train").scales
     for epoch in (0, 1):
@@ -168,7 +168,7 @@ def test_2048_views_of_an_image_of_256_pixels():
     """Shorter side to 256, one of 32 × 32 crops of 224, mirrored or not (here an eighth of it)."""
     protocol = ScaleProtocol(canvas=28, content=32, side="shorter")
     spec = DataSpec(protocol=protocol, train=60, validation=20, test=20, augment="views", pad=2)
-    data = ScaleData(spec, seed=1)
+    data = ScaleDataModule(spec, seed=1)
     whole = ScaleProtocol(canvas=32, content=32, side="shorter")
     framed = whole.render(data._images[data.indices["train"]], 1.0)
     starts, flips = draw_crop_flip(60, 2, 1, 5, places=4)
@@ -208,7 +208,7 @@ def test_predictions_for_ten_crops_are_averaged():
 
 
 def test_a_margin_shows_what_lies_beyond_the_canvas():
-    data = ScaleData(DataSpec(protocol=ScaleProtocol(canvas=28, content=32)))
+    data = ScaleDataModule(DataSpec(protocol=ScaleProtocol(canvas=28, content=32)))
     larger = data.images("test", 1.0, first=3, margin=2)
     assert larger.shape == (3, 1, 32, 32)
     torch.testing.assert_close(larger[..., 2:30, 2:30], data.images("test", 1.0, first=3))
@@ -250,7 +250,7 @@ def test_training_images_get_their_colours(tmp_path):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "ab"[i % 2] / f"{i}.png")
     protocol = ScaleProtocol(canvas=6, content=6, test_scales=(1.0,))
     spec = DataSpec("folder", tmp_path, protocol, test=6, validation=6, colour=0.5)
-    data = ScaleData(spec, seed=7)
+    data = ScaleDataModule(spec, seed=7)
     plain = data.images("train", 1.0)
     colours = data.colours()
     assert colours == Colours.of([plain])
@@ -261,9 +261,9 @@ def test_training_images_get_their_colours(tmp_path):
 
 def test_an_image_s_augmentation_does_not_depend_on_its_batch():
     spec = dataclasses.replace(SPEC, random_scale=(0.7, 1.5))
-    one = ScaleData(spec, seed=2).train_dataloader().dataset
+    one = ScaleDataModule(spec, seed=2).train_dataloader().dataset
     whole = one[4, list(range(60))][0]
-    other = ScaleData(spec, seed=2).train_dataloader().dataset
+    other = ScaleDataModule(spec, seed=2).train_dataloader().dataset
     for at in ([59, 3], [17], [0, 1, 2, 30]):
         assert torch.equal(other[1, at][0], one[1, at][0])
         torch.testing.assert_close(other[4, at][0], whole[at], rtol=0, atol=1e-6)
@@ -276,7 +276,7 @@ def test_a_run_with_all_of_it_is_recorded_and_taken_as_it_is(tmp_path):
         random_scale=(0.5, 2), colour=0.1,
     )  # fmt: skip
     first = train(ModelSpec("cnn_small"), spec, FitSpec(epochs=2), out=tmp_path / "run")
-    colours = ScaleData(spec).colours()
+    colours = ScaleDataModule(spec).colours()
     assert tuple(first.record["colours"]["variances"]) == colours.variances
     assert first.recipe.data == spec.explicit()
     stamp = first.path.stat().st_mtime_ns

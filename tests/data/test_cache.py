@@ -7,7 +7,7 @@ import torch
 from pictures import folder, noise
 from safetensors.torch import load_file
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol, load_source, stored_images
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol, load_source, stored_images
 from nearfar.data.cache import cache_folder
 from nearfar.data.decoding import decode
 from nearfar.errors import InputError
@@ -85,7 +85,7 @@ def test_how_images_are_used_does_not_have_them_decoded_anew(decoded_paths, tmp_
     del decoded_paths[:]
     for protocol in (ScaleProtocol(9, 9), ScaleProtocol(30, 24, "shorter", "bilinear", "grey")):
         for channels in (1, 3):
-            ScaleData(DataSpec("folder", root, protocol, channels=channels, max_skipped=0.5))
+            ScaleDataModule(DataSpec("folder", root, protocol, channels=channels, max_skipped=0.5))
     assert decoded_paths == []
     assert len(list(cache_folder().iterdir())) == 1
 

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from nearfar.data import (
     DataSpec,
-    ScaleData,
+    ScaleDataModule,
     ScaleProtocol,
     list_sources,
     load_source,
@@ -172,7 +172,7 @@ def test_idx_files_that_are_damaged(small_mnist, name, damage, message):
 
 
 def test_splits_are_disjoint_stratified_and_fixed_by_their_seed():
-    one, same, other = (ScaleData(DataSpec(split_seed=s)) for s in (0, 0, 1))
+    one, same, other = (ScaleDataModule(DataSpec(split_seed=s)) for s in (0, 0, 1))
     every = torch.cat(list(one.indices.values()))
     assert len(every) == len(every.unique()) == 1797
     assert [len(one.indices[k]) for k in ("train", "validation", "test")] == [900, 300, 597]
@@ -184,7 +184,7 @@ def test_splits_are_disjoint_stratified_and_fixed_by_their_seed():
 
 
 def test_batches_hold_every_training_image_once_in_seeded_order():
-    data = ScaleData(DataSpec(train=100), batch_size=32, seed=5)
+    data = ScaleDataModule(DataSpec(train=100), batch_size=32, seed=5)
     batches = list(data.train_dataloader())
     assert [len(labels) for _, labels in batches] == [32, 32, 32, 4]
     images = torch.cat([images for images, _ in batches])
@@ -193,18 +193,18 @@ def test_batches_hold_every_training_image_once_in_seeded_order():
         images.flatten(1).sum(1).sort().values, whole.flatten(1).sum(1).sort().values
     )
     again = torch.cat(
-        [labels for _, labels in ScaleData(DataSpec(train=100), 32, 5).train_dataloader()]
+        [labels for _, labels in ScaleDataModule(DataSpec(train=100), 32, 5).train_dataloader()]
     )
     assert torch.equal(torch.cat([labels for _, labels in batches]), again)
     other = torch.cat(
-        [labels for _, labels in ScaleData(DataSpec(train=100), 32, 6).train_dataloader()]
+        [labels for _, labels in ScaleDataModule(DataSpec(train=100), 32, 6).train_dataloader()]
     )
     assert not torch.equal(again, other)
 
 
 def test_several_training_scales_are_drawn_by_seed():
     protocol = ScaleProtocol(train_scales=(0.5, 2.0))
-    data = ScaleData(DataSpec(protocol=protocol, train=100))
+    data = ScaleDataModule(DataSpec(protocol=protocol, train=100))
     images, labels = data._shown("train")[0, list(range(100))]
     small, large = data.images("train", 0.5), data.images("train", 2.0)
     is_small = (images - small).abs().flatten(1).amax(1) <= 1e-6
@@ -239,7 +239,7 @@ def test_several_training_scales_are_drawn_by_seed():
         (lambda: DataSpec(random_scale=(2, 0.5)), r"smallest and a largest factor.* \[2, 0.5\]"),
         (lambda: DataSpec(random_scale=(0, 2)), "every scale must be positive"),
         (lambda: DataSpec(colour=-1), "colour is a standard deviation.* got colour=-1"),
-        (lambda: ScaleData(DataSpec(colour=0.1)).colours(), "images of 3 channels, got 1"),
+        (lambda: ScaleDataModule(DataSpec(colour=0.1)).colours(), "images of 3 channels, got 1"),
         (
             lambda: ScaleProtocol(side="wide"),
             "side must be one of longer, shorter, both, got 'wide'",
@@ -251,16 +251,16 @@ def test_several_training_scales_are_drawn_by_seed():
         ),
         (lambda: DataSpec(workers=-1), "workers must be at least 0, got -1"),
         (
-            lambda: ScaleData(DataSpec(max_skipped=0.5)),
+            lambda: ScaleDataModule(DataSpec(max_skipped=0.5)),
             "the images of digits are all needed, got max_skipped=0.5",
         ),
         (
-            lambda: ScaleData(DataSpec(split="official")),
+            lambda: ScaleDataModule(DataSpec(split="official")),
             "digits has no official test part; take split='seed'",
         ),
-        (lambda: ScaleData(DataSpec(train=1700)), "1797 images, too few for train=1700"),
-        (lambda: ScaleData(DataSpec(train=3)), "cannot split 3 images for train"),
-        (lambda: ScaleData(DataSpec(), batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda: ScaleDataModule(DataSpec(train=1700)), "1797 images, too few for train=1700"),
+        (lambda: ScaleDataModule(DataSpec(train=3)), "cannot split 3 images for train"),
+        (lambda: ScaleDataModule(DataSpec(), batch_size=0), "batch_size must be at least 1, got 0"),
     ],
 )
 def test_refusals(make, message):
@@ -293,7 +293,7 @@ def test_names_that_a_program_registers_are_listed_with_the_others():
         patch.setattr(registry, "_SOURCES", dict(registry._SOURCES))
         register_source("stripes")(digits_source)
         register_source("plain/")(lambda root, rest: load_source(rest))
-        assert len(ScaleData(DataSpec("plain/stripes")).class_names) == 10
+        assert len(ScaleDataModule(DataSpec("plain/stripes")).class_names) == 10
         # Published datasets first, then those whose images are anybody's.
         assert list_sources()[6:10] == ["mnist_scale", "stripes", "plain/NAME", "folder"]
         with pytest.raises(InputError, match="stripes, plain/NAME, folder, .*, hfds/NAME$"):
@@ -320,12 +320,12 @@ def test_an_image_of_the_canvas_s_size_is_itself(interpolation):
 
 
 def test_channels_are_asked_for_by_the_spec(tmp_path):
-    grey = ScaleData(DataSpec(train=60, channels=3))
+    grey = ScaleDataModule(DataSpec(train=60, channels=3))
     assert grey.in_chans == 3
     (images, _), *_ = grey.train_dataloader()
     assert torch.equal(images, images[:, :1].expand(-1, 3, -1, -1))
     spec = DataSpec("folder", folder(tmp_path, 20), ScaleProtocol(12, 12), channels=1)
-    colour = ScaleData(spec, batch_size=20)
+    colour = ScaleDataModule(spec, batch_size=20)
     assert colour.in_chans == 1
     paths = sorted(tmp_path.rglob("*.png"))
     lumas = [pil_to_tensor(Image.open(path).convert("L")) / 255 for path in paths]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.data.augmentation import box_sides, draw_exchanges
 from nearfar.errors import InputError
 
@@ -81,7 +81,7 @@ def test_sides_that_are_none_are_refused(sides):
 @pytest.mark.parametrize("background", ["black", "grey"])
 def test_training_images_are_shown_at_each_other_s_sizes(background):
     protocol = dataclasses.replace(SPEC.protocol, background=background)
-    data = ScaleData(dataclasses.replace(SPEC, protocol=protocol), batch_size=16, seed=3)
+    data = ScaleDataModule(dataclasses.replace(SPEC, protocol=protocol), batch_size=16, seed=3)
     loader = data.train_dataloader()
     dataset = loader.dataset
     plain = torch.cat(list(data.in_order("train")))
@@ -102,7 +102,7 @@ def test_training_images_are_shown_at_each_other_s_sizes(background):
 
 def test_the_sizes_shown_are_those_that_there_were():
     spec = dataclasses.replace(SPEC, train=400, exchange_sizes=(0.1, 10))
-    data = ScaleData(spec, batch_size=400, seed=1)
+    data = ScaleDataModule(spec, batch_size=400, seed=1)
     loader = data.train_dataloader()
     (indices,) = loader.sampler
     before = box_sides(data.in_order("train")).sort().values
@@ -124,10 +124,10 @@ def test_sizes_that_are_all_alike_are_not_exchanged(tmp_path):
         InputError,
         match=r"things on the 18 training images are all 12 pixels large; take random_scale",
     ):
-        ScaleData(spec).train_dataloader()
+        ScaleDataModule(spec).train_dataloader()
     stream = dataclasses.replace(spec, source="stream_folder")
     with pytest.raises(InputError, match=r"and stream_folder is a stream; take random_scale"):
-        ScaleData(stream).train_dataloader()
+        ScaleDataModule(stream).train_dataloader()
 
 
 @pytest.mark.parametrize(

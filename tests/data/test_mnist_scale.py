@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nearfar.data import DataSpec, LabelledImages, ScaleData, mnist_scale
+from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, mnist_scale
 from nearfar.data.sources import mnist_scale as module
 from nearfar.data.sources.mnist_scale import mnist_scale_source
 from nearfar.errors import InputError
@@ -87,7 +87,7 @@ def test_it_is_made_once_and_a_damaged_copy_is_made_anew(small, monkeypatch, cap
 
 
 def test_the_spec_is_the_published_protocol(small):
-    data = ScaleData(mnist_scale(fold=2))
+    data = ScaleDataModule(mnist_scale(fold=2))
     assert {name: len(which) for name, which in data.indices.items()} == {
         "train": 90,
         "validation": 30,
@@ -96,16 +96,16 @@ def test_the_spec_is_the_published_protocol(small):
     stored = mnist_scale_source(None, 2)
     images = data.images("validation", 1.0)
     assert torch.equal(images, stored.images[90:120].float() / 255)
-    few = ScaleData(mnist_scale(fold=2, train=30, test=60))
+    few = ScaleDataModule(mnist_scale(fold=2, train=30, test=60))
     assert set(few.indices["train"].tolist()) < set(data.indices["train"].tolist())
     assert few.labels("test").bincount().tolist() == [20, 20, 20]
 
 
 def test_its_own_parts_are_kept(small):
     with pytest.raises(InputError, match="comes split into training.*take split='official'"):
-        ScaleData(DataSpec("mnist_scale", split="seed"))
+        ScaleDataModule(DataSpec("mnist_scale", split="seed"))
     with pytest.raises(InputError, match="has 90 images for train, got train=91; ask for fewer"):
-        ScaleData(mnist_scale(0, train=91))
+        ScaleDataModule(mnist_scale(0, train=91))
 
 
 @pytest.mark.skipif(not (DATA / "MNIST").is_dir(), reason="$NEARFAR_DATA holds no MNIST")

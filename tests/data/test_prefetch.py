@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from nearfar.data import DataSpec, ScaleData
-from nearfar.data.prefetch import AheadLoader
+from nearfar.data import DataSpec, ScaleDataModule
+from nearfar.data.prefetch import PrefetchLoader
 
 
 class Numbers(Dataset):
@@ -33,7 +33,7 @@ def threads():
 
 def test_batches_come_in_order_and_are_made_ahead():
     numbers = Numbers()
-    batches = iter(AheadLoader(numbers, batch_size=None))
+    batches = iter(PrefetchLoader(numbers, batch_size=None))
     assert int(next(batches)) == 0
     limit = time.monotonic() + 10
     while len(numbers.read) < 4 and time.monotonic() < limit:
@@ -45,7 +45,7 @@ def test_batches_come_in_order_and_are_made_ahead():
 
 
 def test_nothing_goes_on_when_the_rest_is_not_wanted():
-    batches = iter(AheadLoader(Numbers(), batch_size=None))
+    batches = iter(PrefetchLoader(Numbers(), batch_size=None))
     next(batches)
     assert len(threads()) == 1
     batches.close()
@@ -53,7 +53,7 @@ def test_nothing_goes_on_when_the_rest_is_not_wanted():
 
 
 def test_a_fault_arrives_where_its_batch_would():
-    batches = iter(AheadLoader(Numbers(fault=5), batch_size=None))
+    batches = iter(PrefetchLoader(Numbers(fault=5), batch_size=None))
     assert [int(next(batches)) for _ in range(5)] == list(range(5))
     with pytest.raises(ArithmeticError, match="five is out"):
         next(batches)
@@ -65,7 +65,7 @@ def test_batches_take_one_core_and_leave_the_others_as_they_were():
     torch.set_num_threads(3)
     try:
         numbers = Numbers()
-        assert len(list(AheadLoader(numbers, batch_size=None))) == 8
+        assert len(list(PrefetchLoader(numbers, batch_size=None))) == 8
         assert numbers.threads == 1
         assert torch.get_num_threads() == 3
         thread_counts = []
@@ -83,8 +83,8 @@ def test_the_same_batches_with_worker_processes(workers):
         "train": 60, "validation": 20, "test": 20, "augment": "crop_flip", "random_scale": (0.5, 2),
         "rotate": 10,
     }  # fmt: skip
-    plain = ScaleData(DataSpec(**options), 16, seed=4).train_dataloader()
-    others = ScaleData(DataSpec(**options, workers=workers), 16, seed=4).train_dataloader()
+    plain = ScaleDataModule(DataSpec(**options), 16, seed=4).train_dataloader()
+    others = ScaleDataModule(DataSpec(**options, workers=workers), 16, seed=4).train_dataloader()
     for epoch in (0, 1):
         for loader in (plain, others):
             loader.sampler.set_epoch(epoch)

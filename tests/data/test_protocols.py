@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nearfar.data import SCENARIOS, DataSpec, ScaleData, ScaleProtocol, scenario
+from nearfar.data import SCENARIOS, DataSpec, ScaleDataModule, ScaleProtocol, scenario
 from nearfar.data.protocols import TEST_SCALES, unseen
 from nearfar.errors import InputError
 
@@ -23,7 +23,7 @@ def test_a_band_gives_every_image_a_scale_of_its_own():
 
 def test_training_images_are_rendered_at_their_drawn_scales():
     protocol = ScaleProtocol(28, 24, train_band=(0.3, 1.0))
-    data = ScaleData(
+    data = ScaleDataModule(
         DataSpec("digits", protocol=protocol, train=40, validation=20, test=20), 8, seed=5
     )
     rendered = torch.cat(list(data.in_order("train")))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import folder
 
-from nearfar.data import DataSpec, LabelledImages, ScaleData, ScaleProtocol, datamodule
+from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, datamodule
 from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
 
@@ -90,13 +90,13 @@ def test_images_stay_bytes_and_are_not_copied(monkeypatch):
     source = LabelledImages(stored, LABELS, ("a", "b", "c", "d"), 60)
     monkeypatch.setattr(datamodule, "load_source", lambda *_: source)
     spec = DataSpec("cifar10", split="official")
-    rendered = ScaleData(spec).train_dataloader()
+    rendered = ScaleDataModule(spec).train_dataloader()
     # As many bytes as the canvases of 54 images have pixels: they fit as bytes alone.
     canvases = 54 * 3 * 28 * 28
     for limit, dtype in ((canvases, torch.uint8), (canvases - 1, None)):
         monkeypatch.setattr("nearfar.data.dataset.FLOATING_LIMIT", limit, raising=False)
         monkeypatch.setattr("nearfar.data.dataset.RENDERED_LIMIT", limit)
-        data = ScaleData(spec)
+        data = ScaleDataModule(spec)
         loader = data.train_dataloader()
         assert getattr(loader.dataset._rendered, "dtype", None) == dtype
         assert loader.dataset._images.data_ptr() == stored.data_ptr()
@@ -112,11 +112,11 @@ def test_one_s_own_test_part_is_not_trained_on_unasked(tmp_path):
     assert spec.split is None
     assert spec.explicit().split == "official"
     assert dataclasses.replace(spec, root=plain).explicit().split == "seed"
-    data = ScaleData(spec)
+    data = ScaleDataModule(spec)
     assert (data.spec.split, data.indices["test"].tolist()) == ("official", list(range(20, 40)))
     drawn = dataclasses.replace(spec, split="seed")  # as records of older runs say
     assert drawn.explicit().split == "seed"
-    assert ScaleData(drawn).indices["train"].max() >= 20
+    assert ScaleDataModule(drawn).indices["train"].max() >= 20
 
 
 def test_published_sources_keep_seed_as_their_default():
@@ -128,7 +128,7 @@ def test_a_split_that_files_decide_waits_for_them(tmp_path):
     spec = DataSpec("folder", tmp_path / "nowhere")
     assert spec.explicit().split is None
     with pytest.raises(InputError, match="an existing folder with a sub-folder a class"):
-        ScaleData(spec)
+        ScaleDataModule(spec)
     assert split_indices(spec, LABELS, 60)["test"].tolist() == list(range(60, 100))
     assert sizes(split_indices(spec, LABELS, None))["test"] == 20
 

@@ -6,7 +6,7 @@ import torch
 from pictures import folder, noise
 from PIL import Image
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol, load_source, stored_images
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol, load_source, stored_images
 from nearfar.data.image_dataset import image_sizes, take_images
 from nearfar.data.unreadable import UnreadableFilesError
 
@@ -64,11 +64,11 @@ def test_more_than_fits_into_memory_is_streamed(photos, monkeypatch):
     )
     needed = 2 * 3 * sum(height * width for height, width in SIZES)
     monkeypatch.setattr(stored_images, "MEMORY_LIMIT", needed)
-    memory = ScaleData(spec, seed=1)
+    memory = ScaleDataModule(spec, seed=1)
     assert isinstance(memory._images, stored_images.DecodedImages)
     monkeypatch.setattr(stored_images, "MEMORY_LIMIT", needed - 1)
     for _ in range(2):  # anew each time: what is too much is not cached
-        stream = ScaleData(spec, seed=1)
+        stream = ScaleDataModule(spec, seed=1)
         assert isinstance(stream._images, stored_images.StreamedImages)
         assert stream.fingerprint() == memory.fingerprint()
         assert torch.equal(image_sizes(stream._images), image_sizes(memory._images))

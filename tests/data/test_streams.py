@@ -11,7 +11,7 @@ from pictures import folder, noise
 
 from nearfar.data import (
     DataSpec,
-    ScaleData,
+    ScaleDataModule,
     ScaleProtocol,
     datamodule,
     load_source,
@@ -138,10 +138,10 @@ def test_a_folder_through_hugging_face_s_datasets(parts, whole, tmp_path, monkey
 def test_streams_train_at_the_protocol_s_scales_in_the_order_of_their_seed(parts, workers):
     options = {"split": "official", "validation": 4, "augment": "crop_flip", "pad": 2}
     options |= {"rotate": 20, "shear": 10, "stretch": 1.2}
-    streams = ScaleData(
+    streams = ScaleDataModule(
         DataSpec("stream_folder", parts, PROTOCOL, workers=workers, **options), 5, seed=3
     )
-    memory = ScaleData(DataSpec("folder", parts, PROTOCOL, **options), 5, seed=3)
+    memory = ScaleDataModule(DataSpec("folder", parts, PROTOCOL, **options), 5, seed=3)
     assert streams.in_chans == 3
     one, other = streams.train_dataloader(), memory.train_dataloader()
     for epoch in (0, 1):
@@ -323,8 +323,8 @@ def test_classes_without_a_training_image(shards):
 def test_figures_of_a_long_stream_are_taken_of_a_sample(tmp_path, monkeypatch):
     root = folder(tmp_path / "images", 60)
     options = {"train": 40, "validation": 10, "test": 10, "normalize": "standard", "colour": 0.1}
-    stream = ScaleData(DataSpec("stream_folder", root, PROTOCOL, **options))
-    memory = ScaleData(DataSpec("folder", root, PROTOCOL, **options))
+    stream = ScaleDataModule(DataSpec("stream_folder", root, PROTOCOL, **options))
+    memory = ScaleDataModule(DataSpec("folder", root, PROTOCOL, **options))
     assert stream.normalisation() == memory.normalisation()
 
     monkeypatch.setattr(datamodule, "_SAMPLED", 16)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.errors import InputError
 
 
@@ -22,7 +22,7 @@ def photos(tmp_path):
 
 def test_all_images_of_a_folder_are_split_and_have_one_class(photos):
     spec = DataSpec("unlabelled", photos, ScaleProtocol(16, 16), train=12, validation=4)
-    images = ScaleData(spec)
+    images = ScaleDataModule(spec)
     assert images.class_names == ("unlabelled",)
     assert {k: len(v) for k, v in images.indices.items()} == {
         "train": 12,
@@ -37,11 +37,11 @@ def test_all_images_of_a_folder_are_split_and_have_one_class(photos):
 def test_what_cannot_be_read_is_left_out_or_too_much(photos):
     (photos / "00.png").write_bytes(b"no image")
     spec = DataSpec("unlabelled", photos, ScaleProtocol(16, 16), max_skipped=0.1)
-    assert [path for path, _ in ScaleData(spec).skipped] == [str(photos / "00.png")]
+    assert [path for path, _ in ScaleDataModule(spec).skipped] == [str(photos / "00.png")]
     with pytest.raises(InputError, match="1 of 20 images cannot be read"):
-        ScaleData(DataSpec("unlabelled", photos, ScaleProtocol(16, 16)))
+        ScaleDataModule(DataSpec("unlabelled", photos, ScaleProtocol(16, 16)))
 
 
 def test_a_folder_is_needed(tmp_path):
     with pytest.raises(InputError, match="unlabelled images need as their root an existing folder"):
-        ScaleData(DataSpec("unlabelled", tmp_path / "nowhere"))
+        ScaleDataModule(DataSpec("unlabelled", tmp_path / "nowhere"))

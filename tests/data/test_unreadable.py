@@ -8,7 +8,7 @@ import torch
 from pictures import folder, noise
 from PIL import Image
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol, decoding, load_source
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol, decoding, load_source
 from nearfar.data.unreadable import listing_skipped
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, train
@@ -79,17 +79,17 @@ def test_a_folder_with_a_configuration_of_one_s_own_is_never_taken(tmp_path):
 
 def test_nothing_skipped_leaves_no_list(tmp_path):
     spec = DataSpec("folder", folder(tmp_path / "images", 30), PROTOCOL)
-    assert listing_skipped(lambda: ScaleData(spec), tmp_path / "skipped.csv").skipped == ()
+    assert listing_skipped(lambda: ScaleDataModule(spec), tmp_path / "skipped.csv").skipped == ()
     assert not (tmp_path / "skipped.csv").exists()
 
 
 def test_the_list_goes_when_the_files_are_repaired(tmp_path):
     spec = DataSpec("folder", folder(tmp_path / "images", 30), PROTOCOL, max_skipped=0.1)
     (tmp_path / "images" / "cat" / "bad.png").write_bytes(b"x")
-    listing_skipped(lambda: ScaleData(spec), tmp_path / "skipped.csv")
+    listing_skipped(lambda: ScaleDataModule(spec), tmp_path / "skipped.csv")
     assert len(rows(tmp_path / "skipped.csv")) == 2
     (tmp_path / "images" / "cat" / "bad.png").unlink()
-    listing_skipped(lambda: ScaleData(spec), tmp_path / "skipped.csv")
+    listing_skipped(lambda: ScaleDataModule(spec), tmp_path / "skipped.csv")
     assert not (tmp_path / "skipped.csv").exists()
 
 

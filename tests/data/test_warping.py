@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearfar.data import DataSpec, ScaleData
+from nearfar.data import DataSpec, ScaleDataModule
 from nearfar.data.augmentation import crop, draw_crop_flip, draw_scales, draw_warps, warp
 from nearfar.errors import InputError
 
@@ -91,7 +91,7 @@ def test_a_warp_comes_after_the_scale_and_before_the_crop():
     spec = DataSpec(
         train=40, validation=20, test=20, rotate=30, random_scale=(0.5, 1), augment="views", pad=3
     )
-    data = ScaleData(spec, batch_size=40, seed=1)
+    data = ScaleDataModule(spec, batch_size=40, seed=1)
     loader = data.train_dataloader()
     (indices,) = loader.sampler
     images, _ = loader.dataset[indices]
@@ -117,7 +117,7 @@ def test_places_are_as_exact_in_half_precision(dtype):
 
 def test_training_images_are_warped_anew_each_epoch_and_others_never():
     spec = DataSpec(train=60, validation=20, test=20, rotate=20, shear=10, stretch=1.2)
-    data = ScaleData(spec, batch_size=16, seed=2)
+    data = ScaleDataModule(spec, batch_size=16, seed=2)
     loader = data.train_dataloader()
     plain = data.images("train", 1.0)
     for epoch in (0, 1):

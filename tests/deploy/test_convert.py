@@ -12,7 +12,7 @@ from PIL import Image
 from nearfar.auditing import audit
 from nearfar.classifiers import InputOptions, load_classifier
 from nearfar.conversion import PyramidEnsemble, SILayers, convert_network
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.deploy import CheckSpec, FinetuneSpec, convert
 from nearfar.deploy.convert import _batches
 from nearfar.errors import InputError
@@ -40,7 +40,7 @@ def test_a_checkpoint_becomes_its_twin_on_its_own_images(plain, tmp_path):
     again = load_checkpoint(result.path)
     assert again.recipe.model.convert == SILayers(scales=(1.0,))
     assert isinstance(again.model.get_submodule("stages.0.0"), SIConv2d)
-    images = ScaleData(DATA).images("test", 1.0)
+    images = ScaleDataModule(DATA).images("test", 1.0)
     torch.testing.assert_close(again.model(images), plain.model(images))
     report = json.loads((tmp_path / "twin" / "report.json").read_text())
     assert report["right"]["original"]["1"] == result.right("original")[1.0]
@@ -53,7 +53,7 @@ def test_a_checkpoint_becomes_its_twin_on_its_own_images(plain, tmp_path):
 def test_test_images_are_those_that_training_put_aside(plain, tmp_path):
     result = convert(plain.path, SILayers(scales=(1.0,)), out=None, check=CheckSpec(images=40))
     assert result.path is None
-    data = ScaleData(DATA)
+    data = ScaleDataModule(DATA)
     assert len(result.audit.results["original"].curve.labels) == 40
     every = set(map(tuple, data.images("test", 1.0).flatten(1).tolist()))
     assert every  # and a smaller draw is one of these, whatever was trained on
@@ -79,7 +79,7 @@ def test_new_statistics_come_from_the_training_images():
     result = convert(net, "si", inputs=InputOptions(size=28), data=DATA, recalibrate=True, out=None)
     stem = result.network.stem
     with torch.no_grad():
-        maps = stem.conv(ScaleData(dataclasses.replace(DATA, protocol=SHOWN)).images("train", 1.0))
+        maps = stem.conv(ScaleDataModule(dataclasses.replace(DATA, protocol=SHOWN)).images("train", 1.0))
     torch.testing.assert_close(stem.norm.running_mean, maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
     assert result.classifier.input_spec.class_names == tuple(
         "0123456789"
@@ -110,7 +110,7 @@ def test_fine_tuning_is_a_training_run_of_the_twin(plain, tmp_path):
         with pytest.raises(InputError, match="holds no conversion of these settings"):
             convert(plain.path, "si", **{"finetune": SHORT, "out": tmp_path / "tuned", **other})
     record = load_checkpoint(result.path).record
-    assert record["data"] == ScaleData(DATA).fingerprint()
+    assert record["data"] == ScaleDataModule(DATA).fingerprint()
 
 
 def test_an_ensemble_is_trained_as_the_network_that_it_is(plain, tmp_path):
@@ -128,7 +128,7 @@ def test_an_ensemble_is_trained_as_the_network_that_it_is(plain, tmp_path):
     for name, tensor in run.model.state_dict().items():
         torch.testing.assert_close(result.network.net.state_dict()[name], tensor, rtol=0, atol=0)
     whole = load_checkpoint(result.path).model
-    images = ScaleData(DATA).images("test", 0.5)
+    images = ScaleDataModule(DATA).images("test", 0.5)
     torch.testing.assert_close(whole(images), result.network(images))
 
 
@@ -140,7 +140,7 @@ def test_a_learnt_vote_is_learnt(plain):
 def test_images_without_labels_teach_by_the_originals_answers(plain, tmp_path):
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
-    images = ScaleData(DATA).images("train", 1.0)[:120]
+    images = ScaleDataModule(DATA).images("train", 1.0)[:120]
     for i, image in enumerate(images):
         parent = folder / "more" if i % 2 else folder
         Image.fromarray((image[0] * 255).byte().numpy()).convert("RGB").save(parent / f"{i:03}.png")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nearfar.auditing import AuditSpec, ImageSelection, audit
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, train
 from nearfar.training.checkpoint import save_checkpoint
@@ -55,7 +55,7 @@ def test_data_that_changed_are_noticed(tmp_path):
         go_on()
     (root / "a" / "059.png").rename(root / "c" / "059.png")
     trained = go_on()
-    assert trained.record["data"] == ScaleData(data).fingerprint()
+    assert trained.record["data"] == ScaleDataModule(data).fingerprint()
     assert audit(trained.path, spec=AuditSpec(scales=(1.0,))).only.curve.predictions.shape == (
         1,
         15,

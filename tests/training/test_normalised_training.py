@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from nearfar.auditing import AuditSpec, audit
-from nearfar.data import DataSpec, ScaleData
+from nearfar.data import DataSpec, ScaleDataModule
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, load_checkpoint, train
 
@@ -31,14 +31,14 @@ def by_hand(trained, images):
 
 
 def test_the_record_holds_the_training_images_figures(trained):
-    images = ScaleData(DATA).images("train", 1.0).double()
+    images = ScaleDataModule(DATA).images("train", 1.0).double()
     figures = trained.record["normalisation"]
     assert figures["mean"] == pytest.approx([float(images.mean())], rel=1e-6)
     assert figures["std"] == pytest.approx([float(images.std(correction=0))], rel=1e-6)
 
 
 def test_an_audit_shows_the_net_what_training_did(trained, tmp_path):
-    data = ScaleData(trained.recipe.data)
+    data = ScaleDataModule(trained.recipe.data)
     validation = by_hand(trained, data.images("validation", 1.0))
     loss = torch.nn.functional.cross_entropy(validation, data.labels("validation"))
     assert float(loss) == pytest.approx(trained.record["validation_loss"], rel=1e-4)

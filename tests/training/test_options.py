@@ -90,9 +90,9 @@ def test_the_mean_of_the_weights_is_what_is_validated_and_kept(tmp_path, monkeyp
     for k, v in averaged.model.state_dict().items():
         torch.testing.assert_close(v, by_hand[k])
     assert differ(plain, averaged) > 1e-3
-    from nearfar.data import ScaleData
+    from nearfar.data import ScaleDataModule
 
-    data = ScaleData(DATA)
+    data = ScaleDataModule(DATA)
     with torch.inference_mode():
         loss = F.cross_entropy(
             averaged.model(data.images("validation", 1.0)), data.labels("validation")

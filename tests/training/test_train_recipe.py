@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nearfar.data import DataSpec, ScaleData, SoftLabels
+from nearfar.data import DataSpec, ScaleDataModule, SoftLabels
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, train, train_recipe
@@ -40,7 +40,7 @@ def test_a_network_given_is_trained_as_one_that_is_named(tmp_path):
 
 
 def test_a_teacher_without_doubt_teaches_labels(tmp_path):
-    images = ScaleData(DATA)
+    images = ScaleDataModule(DATA)
     soft_labels = SoftLabels(shares(images, 1.0), images.class_names)
     taught = train_recipe(recipe(), tmp_path / "taught", soft_labels=soft_labels)
     plain = train_recipe(recipe(), tmp_path / "plain")
@@ -49,7 +49,7 @@ def test_a_teacher_without_doubt_teaches_labels(tmp_path):
 
 
 def test_what_is_learnt_is_the_cross_entropy_to_the_answers(tmp_path):
-    images = ScaleData(DATA)
+    images = ScaleDataModule(DATA)
     soft_labels = SoftLabels(shares(images, 0.6), images.class_names)
     torch.manual_seed(0)
     net = create_model("cnn_small", num_classes=10, in_chans=1)
@@ -60,16 +60,16 @@ def test_what_is_learnt_is_the_cross_entropy_to_the_answers(tmp_path):
     loss = next(float(v["train/loss"]) for v in values if v["train/loss"])
     with torch.no_grad():
         logits = net.train()(images.images("train", 1.0))
-    expected = -(soft_labels.shares["train"] * logits.log_softmax(1)).sum(1).mean()
+    expected = -(soft_labels.probabilities["train"] * logits.log_softmax(1)).sum(1).mean()
     assert loss == pytest.approx(float(expected), rel=1e-4)
     assert any(v["train/accuracy"] for v in values)
 
 
 def test_another_lesson_is_another_run(tmp_path):
-    images = ScaleData(DATA)
+    images = ScaleDataModule(DATA)
     first = SoftLabels(shares(images, 0.6), images.class_names)
     other = SoftLabels(shares(images, 0.9), images.class_names)
-    one, two = ScaleData(DATA), ScaleData(DATA)
+    one, two = ScaleDataModule(DATA), ScaleDataModule(DATA)
     one.learn_from(first)
     two.learn_from(other)
     assert one.fingerprint() != two.fingerprint()
@@ -77,7 +77,7 @@ def test_another_lesson_is_another_run(tmp_path):
 
 
 def test_lessons_that_do_not_fit_are_refused():
-    images = ScaleData(DATA)
+    images = ScaleDataModule(DATA)
     good = shares(images, 0.5)
     with pytest.raises(InputError, match=r"\[N, 10\] shares for train and validation, got train"):
         SoftLabels({"train": good["train"]}, images.class_names)
@@ -88,7 +88,7 @@ def test_lessons_that_do_not_fit_are_refused():
 
 
 def test_settings_that_do_not_go_with_it_are_refused(tmp_path):
-    images = ScaleData(DATA)
+    images = ScaleDataModule(DATA)
     soft_labels = SoftLabels(shares(images, 0.5), images.class_names)
     with pytest.raises(InputError, match="mixup and cutmix need labels"):
         train_recipe(recipe(mixup=0.2), tmp_path / "run", soft_labels=soft_labels)
@@ -112,7 +112,7 @@ def test_a_recipe_may_begin_with_somebodys_weights_and_convert(tmp_path):
         convert=SILayers(scales=(1.0,)),
     )
     trained = train(spec, DATA, FitSpec(epochs=1, lr=1e-9, keep="last"), out=tmp_path / "run")
-    images = ScaleData(DATA).images("test", 1.0)
+    images = ScaleDataModule(DATA).images("test", 1.0)
     expected = net.eval()((images - 0.5) / 0.25)
     torch.testing.assert_close(trained.model(images), expected, rtol=1e-3, atol=1e-3)
     (tmp_path / "theirs.pth").unlink()  # a checkpoint stands on its own

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.models.initialisation import draw_weights
@@ -39,7 +39,7 @@ def test_it_learns_and_reports(run, tmp_path):
         ("training cnn_small", 2, 2),
     ]
     untrained = nn.functional.cross_entropy
-    data = ScaleData(DATA)
+    data = ScaleDataModule(DATA)
     torch.manual_seed(1)
     fresh = create_model("cnn_small", in_chans=1)
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_training_accuracy_is_what_was_met_in_training(tmp_path):
         (logged,) = [row["train/accuracy"] for row in csv.DictReader(file) if row["train/accuracy"]]
     torch.manual_seed(3)
     fresh = create_model("cnn_small", in_chans=1)
-    data = ScaleData(DATA)
+    data = ScaleDataModule(DATA)
     with torch.no_grad():
         right = fresh(data.images("train", 1.0)).argmax(1) == data.labels("train")
     assert 0 < float(right.float().mean()) < 1
@@ -259,7 +259,7 @@ def test_a_specialist_of_one_size_keeps_the_epoch_that_is_best_at_that_size(tmp_
         rows = [row for row in csv.DictReader(file) if row["validation/accuracy"]]
     accuracies = [float(row["validation/accuracy"]) for row in rows]
     assert trained.record["best_epoch"] == 1 + accuracies.index(max(accuracies)) > 3
-    images = ScaleData(data, seed=1)
+    images = ScaleDataModule(data, seed=1)
     labels = images.labels("validation")
     with torch.no_grad():
         small, large = (
@@ -290,7 +290,7 @@ def test_networks_with_auxiliary_outputs_are_trained_by_their_main_one(tmp_path,
     auxiliary = {k: v for k, v in network.state_dict().items() if k.lower().startswith("aux")}
     for child in [name for name, _ in network.named_children() if name.lower().startswith("aux")]:
         setattr(network, child, None)
-    images = ScaleData(data, seed=4)
+    images = ScaleDataModule(data, seed=4)
     output = network(images.images("train", 1.0))
     nn.functional.cross_entropy(output.logits, images.labels("train")).backward()
     step = (trained.fc.weight - network.fc.weight).detach()

@@ -18,7 +18,7 @@ from nearfar.data.image_dataset import ImageStore, channels_of, image_sizes, tak
 from nearfar.data.preprocess import Images
 from nearfar.data.sources import is_own
 from nearfar.data.splits import split_indices, stratified_order
-from nearfar.data.unreadable import Skipped, say_skipped
+from nearfar.data.unreadable import Skipped, describe_skipped
 from nearfar.errors import InputError
 
 __all__ = ["AuditedImages", "Data", "choose_images"]
@@ -137,7 +137,7 @@ def choose_images(
         note = f"{len(which):,} test images of {source}, as the data's specification parts them."
     else:
         which, note = _untouched(source, dataset, count)
-    left_out = say_skipped(dataset.skipped, len(dataset.labels))
+    left_out = describe_skipped(dataset.skipped, len(dataset.labels))
     return AuditedImages(
         source,
         dataset.class_names,

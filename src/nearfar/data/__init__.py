@@ -1,6 +1,6 @@
 """Images with labels, and the scale protocols that train and test on them."""
 
-from nearfar.data.datamodule import ScaleData
+from nearfar.data.datamodule import ScaleDataModule
 from nearfar.data.image_dataset import LabelledImages
 from nearfar.data.normalization import Normalisation, Normalised
 from nearfar.data.preprocess import Preprocess
@@ -18,7 +18,7 @@ __all__ = [
     "Normalisation",
     "Normalised",
     "Preprocess",
-    "ScaleData",
+    "ScaleDataModule",
     "ScaleProtocol",
     "list_sources",
     "load_source",

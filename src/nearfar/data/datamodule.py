@@ -11,23 +11,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nearfar.data.augmentation import Augmentation, Colours, box_sides, draw_scales
-from nearfar.data.dataset import EpochBatches, ShownImages
+from nearfar.data.dataset import EpochBatches, RenderedImages
 from nearfar.data.image_dataset import LabelledImages, channels_of, take_images
 from nearfar.data.normalization import Normalisation
-from nearfar.data.prefetch import AheadLoader
+from nearfar.data.prefetch import PrefetchLoader
 from nearfar.data.soft_labels import SoftLabels
 from nearfar.data.sources import load_source
 from nearfar.data.spec import DataSpec
 from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
 
-__all__ = ["ScaleData"]
+__all__ = ["ScaleDataModule"]
 
 #: Of how many training images of a stream figures are taken.
 _SAMPLED = 10_000
 
 
-class ScaleData(L.LightningDataModule):
+class ScaleDataModule(L.LightningDataModule):
     """The splits of a :class:`DataSpec`, rendered by its protocol.
 
     The splits are disjoint and stratified; they depend on the spec alone, so a net that was
@@ -57,7 +57,7 @@ class ScaleData(L.LightningDataModule):
         self.skipped = data.skipped
         self.edition = data.edition
         self._begin = (0, 0)
-        self._lesson: SoftLabels | None = None
+        self._soft_labels: SoftLabels | None = None
         self._colours: Colours | None = None
         self._measured: Tensor | None = None
         self._images = data.images
@@ -76,9 +76,9 @@ class ScaleData(L.LightningDataModule):
         See :meth:`nearfar.data.LabelledImages.fingerprint`.
         """
         fingerprint = self._data.fingerprint()
-        if self._lesson is None:
+        if self._soft_labels is None:
             return fingerprint
-        return {**fingerprint, "soft_labels": self._lesson.digest()}
+        return {**fingerprint, "soft_labels": self._soft_labels.digest()}
 
     def images(self, split: str, scale: float, first: int | None = None, margin: int = 0) -> Tensor:
         """Images of ``train``, ``validation`` or ``test`` at one scale: ``[N, C, S, S]``.
@@ -98,19 +98,19 @@ class ScaleData(L.LightningDataModule):
         Raises:
             InputError: answers to another number of images.
         """
-        for split, shares in soft_labels.shares.items():
+        for split, shares in soft_labels.probabilities.items():
             if len(shares) != len(self.indices[split]):
                 raise InputError(
                     f"the soft_labels has answers to {len(shares)} images for {split}, and there are "
                     f"{len(self.indices[split])}; ask the teacher about these images"
                 )
-        self._lesson = soft_labels
+        self._soft_labels = soft_labels
         self.class_names = soft_labels.class_names
 
     def labels(self, split: str) -> Tensor:
         """The labels of :meth:`images`, ``[N]``; of a soft_labels, the largest shares."""
-        if self._lesson is not None and split in self._lesson.shares:
-            return self._lesson.shares[split].argmax(1)
+        if self._soft_labels is not None and split in self._soft_labels.probabilities:
+            return self._soft_labels.probabilities[split].argmax(1)
         return self._labels[self.indices[split]]
 
     def parts(self, split: str, scale: float, at_once: int) -> Iterator[Tensor]:
@@ -238,18 +238,18 @@ class ScaleData(L.LightningDataModule):
         split: str,
         augmentation: Augmentation = Augmentation(),
         factors: Tensor | None = None,
-    ) -> ShownImages:
+    ) -> RenderedImages:
         """Every image of a split at one of the training scales, times a factor of its own."""
         which, labels = self.indices[split], self.labels(split)
-        if self._lesson is not None and split == "train":
-            labels = self._lesson.shares[split]
+        if self._soft_labels is not None and split == "train":
+            labels = self._soft_labels.probabilities[split]
         protocol, channels = self.spec.protocol, self.in_chans
-        return ShownImages(
+        return RenderedImages(
             self._images, labels, which, protocol, self.seed, augmentation, channels, factors
         )
 
     def _batches(
-        self, shown: ShownImages, seed: int | None = None
+        self, shown: RenderedImages, seed: int | None = None
     ) -> DataLoader[tuple[Tensor, Tensor]]:
         process, processes = 0, 1
         if self.trainer is not None:
@@ -258,7 +258,7 @@ class ScaleData(L.LightningDataModule):
         # list of single images would have to be put together again.
         batches = EpochBatches(len(shown), self.batch_size, seed, process, processes)
         workers = self.spec.workers
-        return AheadLoader(
+        return PrefetchLoader(
             shown,
             sampler=batches,
             batch_size=None,

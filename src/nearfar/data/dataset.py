@@ -13,7 +13,7 @@ from nearfar.data.augmentation import Augmentation, Draws
 from nearfar.data.image_dataset import ImageStore, channels_of
 from nearfar.data.protocol import ScaleProtocol
 
-__all__ = ["EpochBatches", "ShownImages"]
+__all__ = ["EpochBatches", "RenderedImages"]
 
 #: Up to this many bytes, images are rendered once and held; more are rendered batch by batch.
 RENDERED_LIMIT = 2**30
@@ -95,7 +95,7 @@ class EpochBatches(Sampler[Wanted]):
         return [*batch[low:high], *back]
 
 
-class ShownImages(Dataset[tuple[Tensor, Tensor]]):
+class RenderedImages(Dataset[tuple[Tensor, Tensor]]):
     """Each image of a split at one of the training scales, with its label.
 
     An item is a whole batch: ``(epoch, indices)`` → ``[B, C, S, S]`` and ``[B]``.

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-__all__ = ["AheadLoader"]
+__all__ = ["PrefetchLoader"]
 
 _DEPTH = 2
 
 
-class AheadLoader(DataLoader[tuple[Tensor, Tensor]]):
+class PrefetchLoader(DataLoader[tuple[Tensor, Tensor]]):
     """A loader whose batches are made by a thread of this process, up to two ahead.
 
     What makes a batch (rendering, decoding) leaves Python's lock free most of the time. The batches and

@@ -19,7 +19,7 @@ __all__ = [
     "listing_refused",
     "listing_skipped",
     "refuse_too_many",
-    "say_skipped",
+    "describe_skipped",
 ]
 
 #: Name of the list in a run's folder.
@@ -67,7 +67,7 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], count: int, share: float
     )
 
 
-def say_skipped(skipped: Skipped, kept: int) -> str:
+def describe_skipped(skipped: Skipped, kept: int) -> str:
     """A sentence on what was left out; empty where nothing was.
 
     Args:
@@ -89,7 +89,7 @@ def listing_skipped(load: Callable[[], _Loaded], file: Path) -> _Loaded:
     """Loads a data set and lists in a CSV file which files were left out, or are too many.
 
     Args:
-        load: gives something with ``skipped``, such as :class:`nearfar.data.ScaleData`.
+        load: gives something with ``skipped``, such as :class:`nearfar.data.ScaleDataModule`.
         file: the list. It is there only where there is something to list: an older one goes.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nearfar.classifiers import Classifier
-from nearfar.data import DataSpec, LabelledImages, ScaleData, ScaleProtocol, SoftLabels
+from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, SoftLabels
 from nearfar.data.sources import is_own
 from nearfar.errors import InputError
 
@@ -27,7 +27,7 @@ def images_for(
     opened: Classifier,
     random_scale: tuple[float, float] | None,
     check: int,
-) -> ScaleData:
+) -> ScaleDataModule:
     """Loads images as a network is shown them.
 
     Where a source has an official test part, the images to compare on come from there.
@@ -69,18 +69,18 @@ def images_for(
     return images
 
 
-def _loaded(spec: DataSpec) -> ScaleData:
+def _loaded(spec: DataSpec) -> ScaleDataModule:
     if spec.split is not None or is_own(spec.source):
-        return ScaleData(spec)
+        return ScaleDataModule(spec)
     try:
-        return ScaleData(dataclasses.replace(spec, split="official"))
+        return ScaleDataModule(dataclasses.replace(spec, split="official"))
     except InputError as cause:
         if "no official test part" not in str(cause):
             raise
-        return ScaleData(spec)
+        return ScaleDataModule(spec)
 
 
-def _check_fit(images: ScaleData, opened: Classifier) -> None:
+def _check_fit(images: ScaleDataModule, opened: Classifier) -> None:
     input_spec = opened.input_spec
     if images.in_chans != input_spec.in_chans:
         raise InputError(
@@ -100,7 +100,7 @@ def _check_fit(images: ScaleData, opened: Classifier) -> None:
 
 
 def soft_labels_of(
-    opened: Classifier, images: ScaleData, distill: float | None
+    opened: Classifier, images: ScaleDataModule, distill: float | None
 ) -> SoftLabels | None:
     """What a network teaches its twin: its answers to images at scale 1, mixed with their labels.
 
@@ -131,7 +131,7 @@ def soft_labels_of(
     return SoftLabels(shares, opened.input_spec.names() if unlabelled else images.class_names)
 
 
-def held_out(images: ScaleData, opened: Classifier) -> LabelledImages:
+def held_out(images: ScaleDataModule, opened: Classifier) -> LabelledImages:
     """The images to compare on; without labels, those that the original sees in them at scale 1."""
     found = images.stored("test")
     if images.spec.source != UNLABELLED:
@@ -142,6 +142,6 @@ def held_out(images: ScaleData, opened: Classifier) -> LabelledImages:
     )
 
 
-def _parts(images: ScaleData, split: str) -> Iterator[Tensor]:
+def _parts(images: ScaleDataModule, split: str) -> Iterator[Tensor]:
     """A split's images at scale 1, some at a time."""
     return images.parts(split, 1.0, _AT_ONCE)

@@ -14,7 +14,7 @@ from torch import nn
 
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.conversion import ConversionMethod
-from nearfar.data import DataSpec, ScaleData
+from nearfar.data import DataSpec, ScaleDataModule
 from nearfar.data.unreadable import SKIPPED
 from nearfar.deploy.conversion_page import page
 from nearfar.deploy.conversion_result import ConvertResult
@@ -36,7 +36,7 @@ def claim(
     out: Path | str | None,
     conversion: ConversionMethod,
     origin: Origin,
-    images: ScaleData | None,
+    images: ScaleDataModule | None,
     settings: Mapping[str, Any],
 ) -> Iterator[Path]:
     """Makes ``out`` this conversion's folder; without one, a folder for the time of the block.
@@ -98,7 +98,7 @@ def write_conversion(
     network: nn.Module,
     spec: ModelSpec,
     recipe: Recipe | None,
-    images: ScaleData | None,
+    images: ScaleDataModule | None,
 ) -> Path:
     """Writes weights and report.
 

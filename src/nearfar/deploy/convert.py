@@ -17,8 +17,8 @@ from nearfar.classifiers import Classifier, InputOptions, Model, load_classifier
 from nearfar.conversion import ConversionMethod, Plan, as_method, convert_network
 from nearfar.conversion import recalibrate as new_statistics
 from nearfar.conversion.replacement import copy_network
-from nearfar.data import DataSpec, Normalisation, Normalised, ScaleData, SoftLabels
-from nearfar.data.unreadable import SKIPPED, list_skipped, listing_refused, say_skipped
+from nearfar.data import DataSpec, Normalisation, Normalised, ScaleDataModule, SoftLabels
+from nearfar.data.unreadable import SKIPPED, list_skipped, listing_refused, describe_skipped
 from nearfar.deploy.conversion_data import UNLABELLED, held_out, images_for, soft_labels_of
 from nearfar.deploy.conversion_folder import claim, is_free, write_conversion
 from nearfar.deploy.conversion_result import ConvertResult
@@ -124,7 +124,7 @@ def _images(
     random_scale: tuple[float, float] | None,
     check: int,
     out: Path | str | None,
-) -> ScaleData:
+) -> ScaleDataModule:
     load = partial(images_for, data, opened, random_scale, check)
     # What is in another folder stays as it is until the settings turn out to be its own.
     if out is None or not is_free(Path(out)):
@@ -141,7 +141,7 @@ class _Job:
     conversion: ConversionMethod
     recalibrate: bool
     tuning: FinetuneSpec | None
-    images: ScaleData | None
+    images: ScaleDataModule | None
     progress: Progress
 
     @property
@@ -168,7 +168,7 @@ class _Job:
         }
 
     def adapted(
-        self, converted: nn.Module, plan: Plan, images: ScaleData, folder: Path
+        self, converted: nn.Module, plan: Plan, images: ScaleDataModule, folder: Path
     ) -> tuple[nn.Module, Plan]:
         """The converted network with new statistics and trained on, as far as that was asked for."""
         original_is_trained = self.tuning is not None and self.conversion.trains_original
@@ -192,7 +192,7 @@ class _Job:
                 out = folder / "training"
                 converted = _trained(converted, soft_labels, self.recipe, out, self.progress)
         if images.skipped:
-            note = say_skipped(images.skipped, images.fingerprint()["images"])
+            note = describe_skipped(images.skipped, images.fingerprint()["images"])
             plan = dataclasses.replace(plan, notes=(*plan.notes, note))
         return converted, plan
 
@@ -252,7 +252,7 @@ def _normalised(network: nn.Module, figures: Normalisation | None) -> nn.Module:
     return Normalised(network, figures).to(first.device, first.dtype)
 
 
-def _batches(images: ScaleData) -> Iterator[Tensor]:
+def _batches(images: ScaleDataModule) -> Iterator[Tensor]:
     """Training images at scale 1 in batches of about one size: all of them count alike."""
     before = torch.empty(0)
     for part in images.in_order("train"):

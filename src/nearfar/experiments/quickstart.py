@@ -25,7 +25,7 @@ from nearfar.auditing import (
 from nearfar.auditing.findings import findings
 from nearfar.auditing.plots import plot_curves, plot_winners
 from nearfar.auditing.report import Example, Report, figure_bytes, render_report
-from nearfar.data import DataSpec, ScaleData
+from nearfar.data import DataSpec, ScaleDataModule
 from nearfar.errors import InputError
 from nearfar.layers import SIConv2d
 from nearfar.models import create_model
@@ -133,7 +133,7 @@ def quickstart(
             folder / WEIGHTS, spec=AuditSpec(flips=0), progress=plan.part(name, "auditing")
         )
         audits[name] = found.only
-    shown = ScaleData(data)
+    shown = ScaleDataModule(data)
     batch = shown.images("test", 1.0)[:_TIMED_BATCH]
     models = {name: checkpoint.model for name, checkpoint in trained.items()}
     seconds = time_batches(models, batch)
@@ -263,7 +263,7 @@ def _write_report(
     out: Path,
     seed: int,
     fast: bool,
-    shown: ScaleData,
+    shown: ScaleDataModule,
     models: Mapping[str, torch.nn.Module],
     audits: Mapping[str, AuditResult],
     seconds: Mapping[str, float],

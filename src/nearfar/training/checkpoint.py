@@ -223,7 +223,7 @@ def data_change(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
     """How the images differ from those of training, in words; empty where they do not.
 
     Args:
-        old: the fingerprint (:meth:`nearfar.data.ScaleData.fingerprint`) in the record; a record without
+        old: the fingerprint (:meth:`nearfar.data.ScaleDataModule.fingerprint`) in the record; a record without
             one is compared with nothing.
         new: that of the data as they are.
     """

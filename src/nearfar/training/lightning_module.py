@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from nearfar.data import Normalised, ScaleData
+from nearfar.data import Normalised, ScaleDataModule
 from nearfar.training.checkpoint import unique_state
 from nearfar.training.fit_spec import FitSpec
 from nearfar.training.optimisation import check_optimizer, make_optimizer, make_schedules
@@ -130,7 +130,7 @@ class ClassifierModule(L.LightningModule):
         right only where all of them hold equally many images.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, ScaleData)
+        assert isinstance(data, ScaleDataModule)
         parts = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return images * parts / data.update_size(batch, self.trainer.accumulate_grad_batches)
 

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch._dynamo.exc import TorchDynamoException
 
-from nearfar.data import ScaleData
+from nearfar.data import ScaleDataModule
 from nearfar.errors import InputError
 from nearfar.training.lightning_module import ClassifierModule
 from nearfar.training.processes import ProcessInfo, strategy_of
@@ -64,7 +64,7 @@ def _refusal(spec: TrainerSpec, reason: str) -> InputError:
 
 def run_trainer(
     module: ClassifierModule,
-    images: ScaleData,
+    images: ScaleDataModule,
     recipe: Recipe,
     out: Path,
     process: ProcessInfo,

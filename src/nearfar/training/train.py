@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, distributed, nn
 
-from nearfar.data import DataSpec, Normalised, ScaleData, SoftLabels
+from nearfar.data import DataSpec, Normalised, ScaleDataModule, SoftLabels
 from nearfar.data.unreadable import SKIPPED, listing_skipped
 from nearfar.errors import InputError
 from nearfar.models.initialisation import draw_weights
@@ -194,9 +194,9 @@ def _train(
 
 def _load_images(
     recipe: Recipe, out: Path, process: ProcessInfo, soft_labels: SoftLabels | None
-) -> ScaleData:
-    def load() -> ScaleData:
-        images = ScaleData(recipe.data, recipe.fit.batch_size, recipe.seed)
+) -> ScaleDataModule:
+    def load() -> ScaleDataModule:
+        images = ScaleDataModule(recipe.data, recipe.fit.batch_size, recipe.seed)
         if soft_labels is not None:
             images.learn_from(soft_labels)
         return images
@@ -212,13 +212,13 @@ def _load_images(
     return images
 
 
-def _smallest_batch(images: ScaleData) -> int:
+def _smallest_batch(images: ScaleDataModule) -> int:
     """How many images the smallest training batch has: the last, or all alike."""
     return len(images.indices["train"]) % images.batch_size or images.batch_size
 
 
 def _prepare_network(
-    recipe: Recipe, images: ScaleData, process: ProcessInfo, network: nn.Module | None
+    recipe: Recipe, images: ScaleDataModule, process: ProcessInfo, network: nn.Module | None
 ) -> nn.Module:
     """The network to train, checked with one image, in the layout and with the norms of the run."""
     trained = copy.deepcopy(network) or _make_network(recipe, images, process)
@@ -256,7 +256,7 @@ def _no_output(_: Tensor) -> None:
     """In place of an auxiliary classifier."""
 
 
-def _make_network(recipe: Recipe, images: ScaleData, process: ProcessInfo) -> nn.Module:
+def _make_network(recipe: Recipe, images: ScaleDataModule, process: ProcessInfo) -> nn.Module:
     side = max(recipe.data.protocol.canvas_size)
     try:
         return make_network(recipe.model, len(images.class_names), images.in_chans, side=side)
@@ -269,7 +269,7 @@ def _make_network(recipe: Recipe, images: ScaleData, process: ProcessInfo) -> nn
         ) from cause
 
 
-def _check_network(network: nn.Module, images: ScaleData, recipe: Recipe) -> None:
+def _check_network(network: nn.Module, images: ScaleDataModule, recipe: Recipe) -> None:
     """Refuses before training what cannot work: one image through the network."""
     image = images.images("validation", recipe.data.protocol.train_scales[0], first=1)
     try:
@@ -290,7 +290,7 @@ def _check_network(network: nn.Module, images: ScaleData, recipe: Recipe) -> Non
         )
 
 
-def _check_training_mode(network: nn.Module, images: ScaleData, recipe: Recipe) -> None:
+def _check_training_mode(network: nn.Module, images: ScaleDataModule, recipe: Recipe) -> None:
     """Two images, or as few as the smallest batch has, through a copy of the network in training mode."""
     count = min(2, _smallest_batch(images))
     batch = images.images("train", recipe.data.protocol.train_scales[0], first=count)
@@ -323,7 +323,7 @@ def _described(output: Any) -> str:
 
 def _fit(
     module: ClassifierModule,
-    images: ScaleData,
+    images: ScaleDataModule,
     recipe: Recipe,
     out: Path,
     process: ProcessInfo,
@@ -359,7 +359,7 @@ def _fit(
         )
 
 
-def _save_best(recipe: Recipe, images: ScaleData, out: Path) -> None:
+def _save_best(recipe: Recipe, images: ScaleDataModule, out: Path) -> None:
     """Writes the weights of the best epoch, with their record.
 
     The figures are those beside the weights: a run that was killed between ``best.ckpt`` and ``last.ckpt``,

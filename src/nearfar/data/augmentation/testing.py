@@ -16,7 +16,7 @@ class TenCropped(nn.Module):
     """The mean of a network's answers to :func:`ten_crop` of every image.
 
     Images come larger than the network's own by a margin, such as
-    ``ScaleData.images("test", 1.0, margin=16)`` gives them.
+    ``ScaleDataModule.images("test", 1.0, margin=16)`` gives them.
 
     Args:
         network: ``[B, C, size, size]`` → ``[B, K]`` logits.

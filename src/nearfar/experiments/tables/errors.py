@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from nearfar.data import ScaleData
+from nearfar.data import ScaleDataModule
 from nearfar.training import Checkpoint
 
 __all__ = ["split_error"]
 
 
-def split_error(trained: Checkpoint, data: ScaleData, split: str) -> float:
+def split_error(trained: Checkpoint, data: ScaleDataModule, split: str) -> float:
     """Errors in per cent on a split's images at the scales of training, not augmented.
 
     Args:

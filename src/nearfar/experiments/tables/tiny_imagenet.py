@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from nearfar.auditing import AuditSpec, audit, time_batches
 from nearfar.auditing.plots import COLOURS
-from nearfar.data import DataSpec, ScaleData, ScaleProtocol
+from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.experiments.tables.errors import split_error
 from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table, run_folder
 from nearfar.models import create_model
@@ -47,7 +47,7 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     curve = audit(
         trained.path, spec=AuditSpec(scales=(1.0,), flips=0), progress=progress
     ).only.curve
-    data = ScaleData(trained.recipe.data)
+    data = ScaleDataModule(trained.recipe.data)
     batch = data.images("train", 1.0, first=_TIMED)
     # In turn with the baseline, since only such times can be compared; fresh weights are as quick.
     nets = {name: create_model(spec.name).train() for name, spec in _NETS.items()}

@@ -48,8 +48,8 @@ def test_sizes_change_hands(sides, epoch):
     sides = torch.tensor(sides)
     factors = draw_exchanges(sides, 1e-3, 1e3, seed=4, epoch=epoch)
     assert factors.dtype == torch.float64
-    shown = sides * factors
-    torch.testing.assert_close(shown.sort().values, sides.double().sort().values)
+    exchanged = sides * factors
+    torch.testing.assert_close(exchanged.sort().values, sides.double().sort().values)
 
 
 def test_factors_are_cut_off_and_things_of_no_size_stay():
@@ -92,21 +92,21 @@ def test_training_images_are_shown_at_each_other_s_sizes(background):
         loader.sampler.set_epoch(epoch)
         factors = draw_exchanges(sides, 0.5, 2, 3, epoch)
         expected = protocol.render_each(stored, dataset.scales * factors)
-        for wanted in loader.sampler:
-            shown, _ = dataset[wanted]
-            torch.testing.assert_close(shown, expected[wanted[1]], atol=1e-6, rtol=0)
+        for indices in loader.sampler:
+            images, _ = dataset[indices]
+            torch.testing.assert_close(images, expected[indices[1]], atol=1e-6, rtol=0)
     # Validation images keep their sizes.
-    shown = torch.cat([images for images, _ in data.val_dataloader()])
-    assert torch.equal(shown, torch.cat(list(data.in_order("validation"))))
+    validation = torch.cat([images for images, _ in data.val_dataloader()])
+    assert torch.equal(validation, torch.cat(list(data.in_order("validation"))))
 
 
 def test_the_sizes_shown_are_those_that_there_were():
     spec = dataclasses.replace(SPEC, train=400, exchange_sizes=(0.1, 10))
     data = ScaleDataModule(spec, batch_size=400, seed=1)
     loader = data.train_dataloader()
-    (wanted,) = loader.sampler
+    (indices,) = loader.sampler
     before = box_sides(data.in_order("train")).sort().values
-    after = box_sides([loader.dataset[wanted][0]]).sort().values
+    after = box_sides([loader.dataset[indices][0]]).sort().values
     assert before[-1] - before[0] > 12
     # What is blurred or sharpened by a change of size gains or loses a pixel.
     assert (after - before).abs().max() <= 2
@@ -131,7 +131,7 @@ def test_sizes_that_are_all_alike_are_not_exchanged(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"exchange_sizes": (2, 0.5)}, r"exchange_sizes must be a smallest and .* got \[2, 0.5\]"),
         ({"random_scale": (0.5, 2)}, r"both change images' sizes, .* leave one out"),
@@ -146,6 +146,6 @@ def test_sizes_that_are_all_alike_are_not_exchanged(tmp_path):
         ({"protocol": ScaleProtocol(side="shorter")}, r"up to 12 pixels of the shorter side on 28"),
     ],
 )
-def test_what_cannot_be_exchanged_is_said(changed, said):
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_exchanged_is_refused(changed, message):
+    with pytest.raises(InputError, match=message):
         dataclasses.replace(SPEC, **changed)

@@ -67,12 +67,12 @@ def test_parts_are_disjoint_stratified_and_belong_to_the_fold(small):
 
 
 def test_it_is_made_once_and_a_damaged_copy_is_made_anew(small, monkeypatch, caplog):
-    made = []
+    folds = []
     real = module._make
-    monkeypatch.setattr(module, "_make", lambda *given: made.append(given[-1]) or real(*given))
+    monkeypatch.setattr(module, "_make", lambda *args: folds.append(args[-1]) or real(*args))
     whole = mnist_scale_source(None, 0).images
     assert torch.equal(mnist_scale_source(None, 0).images, whole)
-    assert made == [0]
+    assert folds == [0]
     (file,) = small.glob("*.safetensors")
     tensors = load_file(file)
     tensors["images"][0, 0, 0, 0] += 1
@@ -82,7 +82,7 @@ def test_it_is_made_once_and_a_damaged_copy_is_made_anew(small, monkeypatch, cap
     assert "does not have its checksum and is made anew" in caplog.text
     file.write_bytes(b"half")
     assert torch.equal(mnist_scale_source(None, 0).images, whole)
-    assert made == [0, 0, 0]
+    assert folds == [0, 0, 0]
     assert torch.equal(load_file(file)["images"], whole)
 
 
@@ -94,8 +94,8 @@ def test_the_spec_is_the_published_protocol(small):
         "test": 150,
     }
     stored = mnist_scale_source(None, 2)
-    shown = data.images("validation", 1.0)
-    assert torch.equal(shown, stored.images[90:120].float() / 255)
+    images = data.images("validation", 1.0)
+    assert torch.equal(images, stored.images[90:120].float() / 255)
     few = ScaleDataModule(mnist_scale(fold=2, train=30, test=60))
     assert set(few.indices["train"].tolist()) < set(data.indices["train"].tolist())
     assert few.labels("test").bincount().tolist() == [20, 20, 20]

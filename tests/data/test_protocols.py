@@ -26,11 +26,11 @@ def test_training_images_are_rendered_at_their_drawn_scales():
     data = ScaleDataModule(
         DataSpec("digits", protocol=protocol, train=40, validation=20, test=20), 8, seed=5
     )
-    shown = torch.cat(list(data.in_order("train")))
+    rendered = torch.cat(list(data.in_order("train")))
     scales = protocol.draw(40, seed=5)
     for i in (0, 7, 39):
         alone = data.images("train", float(scales[i]))[i]
-        torch.testing.assert_close(shown[i], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(rendered[i], alone, atol=1e-5, rtol=0)
     for images, labels in data.train_dataloader():
         assert images.shape[1:] == (1, 28, 28)
         assert len(labels) == len(images)

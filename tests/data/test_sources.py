@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol, load_source
-from nearfar.data.sources import files
+from nearfar.data import load_source
+from nearfar.data.image_dataset import image_sizes
 from nearfar.errors import InputError
 
 REAL = Path(os.environ.get("NEARFAR_DATA", "data"))
@@ -26,6 +26,7 @@ def picture(path, value, size=(32, 32), mode="RGB", **options):
 
 def colours(images):
     """The colour of each image's centre pixel."""
+    images = images[torch.arange(len(images))]
     return [tuple(i[:, i.shape[1] // 2, i.shape[2] // 2].tolist()) for i in images]
 
 
@@ -127,9 +128,9 @@ def test_tiny_imagenet_in_its_original_layout(tiny):
         assert data.class_names == ("crane", "goldfish")
         assert data.labels.tolist() == [0, 0, 1, 1, 1, 0]  # val_0 is of n1, as its line says
         assert data.test_from == 4
-        found = torch.tensor(colours(data.images))
+        centres = torch.tensor(colours(data.images))
         expected = torch.tensor([[0, 0, 0]] * 2 + [[0, 200, 0]] * 2 + [[130] * 3, [0, 0, 250]])
-        assert (found - expected).abs().max() <= 3  # JPEG
+        assert (centres - expected).abs().max() <= 3  # JPEG
 
 
 def test_names_that_two_classes_share_are_told_apart(tiny):
@@ -170,7 +171,7 @@ def test_tiny_imagenet_that_is_not_there(tmp_path):
 # A user's own folder
 
 
-def test_a_folder_s_images_are_stored_as_they_would_be_shown(tmp_path):
+def test_a_folder_s_images_keep_their_native_size(tmp_path):
     torch.manual_seed(3)
     pixels = torch.randint(256, (20, 40, 3), dtype=torch.uint8)
     (tmp_path / "b").mkdir()
@@ -178,31 +179,31 @@ def test_a_folder_s_images_are_stored_as_they_would_be_shown(tmp_path):
     picture(tmp_path / "a" / "deep" / "tall.PNG", (9, 8, 7), (10, 30))
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     (tmp_path / ".cache").mkdir()
-    data = load_source("folder", tmp_path, 24)
+    data = load_source("folder", tmp_path)
     assert (data.class_names, data.labels.tolist(), data.test_from) == (("a", "b"), [0, 1], None)
-    assert data.images.shape == (2, 3, 24, 24)
-    protocol = ScaleProtocol(canvas=24, content=24)
-    expected = protocol.render(pixels.permute(2, 0, 1)[None].float() / 255, 1.0)[0]
-    assert (data.images[1] / 255 - expected).abs().max() <= 0.5 / 255 + 1e-6
-    filled = data.images[0].sum(0) > 12
-    assert (int(filled.any(1).sum()), int(filled.any(0).sum())) == (24, 8)
+    assert image_sizes(data.images).tolist() == [[30, 10], [20, 40]]
+    tall, wide = data.images[torch.arange(2)]
+    assert torch.equal(wide, pixels.permute(2, 0, 1))
+    assert torch.equal(tall, torch.tensor([9, 8, 7]).view(3, 1, 1).expand(3, 30, 10))
 
 
 def test_grey_transparent_palette_turned_and_large_images(tmp_path):
     picture(tmp_path / "a" / "0.png", 130, (8, 8), "L")
     picture(tmp_path / "a" / "1.png", (250, 250, 250, 0), (8, 8), "RGBA")
     picture(tmp_path / "a" / "2.gif", 0, (8, 8), "P")
-    turned = Image.Exif()
-    turned[0x0112] = 6  # a quarter turn clockwise
-    half = Image.new("RGB", (8, 8))
-    half.paste((255, 255, 255), (0, 0, 4, 8))  # the left half is white; turned: the upper
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # a quarter turn clockwise
+    half = Image.new("RGB", (8, 12))
+    half.paste((255, 255, 255), (0, 6, 8, 12))  # the lower half is white; turned: the left
     (tmp_path / "b").mkdir()
-    half.save(tmp_path / "b" / "0.jpg", exif=turned, quality=100)
+    half.save(tmp_path / "b" / "0.jpg", exif=orientation, quality=100, subsampling=0)
     picture(tmp_path / "b" / "1.jpg", (10, 200, 30), (800, 600))
-    images = load_source("folder", tmp_path, 8).images
+    images = load_source("folder", tmp_path).images
+    assert image_sizes(images).tolist() == [[8, 8]] * 3 + [[8, 12], [600, 800]]
     assert colours(images)[:2] == [(130, 130, 130), (0, 0, 0)]
-    assert images[3, :, 1].min() > 250
-    assert images[3, :, 6].max() < 5
+    turned = images[torch.tensor([3])][0]
+    assert turned[:, :, :6].min() > 250
+    assert turned[:, :, 6:].max() < 5
     assert np.abs(np.subtract(colours(images)[4], (10, 200, 30))).max() <= 3
 
 
@@ -210,22 +211,22 @@ def test_a_folder_with_its_own_test_part(tmp_path):
     for part, blue in (("train", 10), ("val", 20), ("test", 30)):
         for kind in ("a", "b"):
             picture(tmp_path / part / kind / "0.png", (0, 0, blue))
-    data = load_source("folder", tmp_path, 4)
+    data = load_source("folder", tmp_path)
     assert [round(c[2], -1) for c in colours(data.images)] == [10, 10, 20, 20, 30, 30]
     assert (data.test_from, data.labels.tolist()) == (4, [0, 1, 0, 1, 0, 1])
     for kind in ("a", "b"):
         (tmp_path / "test" / kind / "0.png").unlink()
         (tmp_path / "test" / kind).rmdir()
-    assert load_source("folder", tmp_path, 4).test_from == 2  # then val is it
+    assert load_source("folder", tmp_path).test_from == 2  # then val is it
     picture(tmp_path / "val" / "c" / "0.png", 0)
     with pytest.raises(InputError, match=r"val/c is a class that .*train does not have"):
-        load_source("folder", tmp_path, 4)
+        load_source("folder", tmp_path)
 
 
 def test_a_class_may_be_named_train(tmp_path):
     for kind in ("plane", "train", "test"):
         picture(tmp_path / kind / "0.png", 0)
-    assert load_source("folder", tmp_path, 4).class_names == ("plane", "test", "train")
+    assert load_source("folder", tmp_path).class_names == ("plane", "test", "train")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
@@ -237,53 +238,34 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     for i in range(5):
         (tmp_path / "a" / f"empty{i}.png").write_bytes(b"")
     with pytest.raises(InputError) as caught:
-        load_source("folder", tmp_path, 4)
-    said = str(caught.value)
-    assert said.startswith("7 of 8 images cannot be read: ")
-    assert "cut.jpg (image file is truncated" in said
-    assert "deep.png (its pixel format I;16 is not one of 8 bits a channel)" in said
-    assert "empty2.png" in said
-    assert "empty3.png" not in said
-    assert "; and 2 more; repair or remove them, or raise max_skipped=0.01" in said
+        load_source("folder", tmp_path)
+    message = str(caught.value)
+    assert message.startswith("7 of 8 images cannot be read: ")
+    assert "cut.jpg (image file is truncated" in message
+    assert "deep.png (its pixel format I;16 is not one of 8 bits a channel)" in message
+    assert "empty2.png" in message
+    assert "empty3.png" not in message
+    assert "; and 2 more; repair or remove them, or raise max_skipped=0.01" in message
 
 
-def test_more_than_fits_into_memory_is_refused_before_reading(tmp_path, monkeypatch):
-    for kind in ("a", "b"):
-        for i in range(3):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            (tmp_path / kind / f"{i}.png").write_bytes(b"never opened")
-    with pytest.raises(
-        InputError, match=r"6 images of 3×20000×20000 need 6\.7 GiB of memory, more than the 4 GiB"
-    ):
-        load_source("folder", tmp_path, 20000)
-    monkeypatch.setattr(files, "MEMORY_BOUND", 6 * 3 * 8 * 8 - 1)
-    spec = DataSpec("folder", tmp_path, ScaleProtocol(canvas=9, content=4, test_scales=(1, 2)))
-    with pytest.raises(
-        InputError,
-        match=r"3×8×8 .* take source stream_folder, .* or a smaller data.size \(or canvas and",
-    ):
-        ScaleDataModule(spec)
-
-
+@pytest.mark.parametrize("source", ["folder", "stream_folder"])
 @pytest.mark.parametrize(
-    ("root", "size", "message"),
+    ("root", "message"),
     [
-        (None, 8, "needs as its root an existing folder with a sub-folder a class, got None"),
-        ("nowhere", 8, "existing folder .* got .*nowhere"),
-        ("", None, "a folder's images need a size of at least 1 pixel, got None"),
-        ("", 8, r"needs at least two sub-folders, one a class, got 1 \(only\)"),
+        (None, "needs as its root an existing folder with a sub-folder a class, got None"),
+        ("nowhere", "existing folder .* got .*nowhere"),
+        ("", r"needs at least two sub-folders, one a class, got 1 \(only\)"),
         (
             "empty",
-            8,
             r"there is no image in .*empty/a \(looked for .*\.jpeg .*\); add some, or remove",
         ),
     ],
 )
-def test_refusals_of_folders(tmp_path, root, size, message):
+def test_refusals_of_folders(tmp_path, source, root, message):
     if root == "empty":
         (tmp_path / "empty" / "a").mkdir(parents=True)
         (tmp_path / "empty" / "b").mkdir()
     else:
         picture(tmp_path / "only" / "0.png", 0)
     with pytest.raises(InputError, match=message):
-        load_source("folder", None if root is None else tmp_path / root, size)
+        load_source(source, None if root is None else tmp_path / root)

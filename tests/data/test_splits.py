@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pictures import folder
 
-from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, module
-from nearfar.data.splits import split_indices
+from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, datamodule
+from nearfar.data.splits import split_indices, stratified_order
 from nearfar.errors import InputError
 
 # 60 training images and 40 test images of four classes.
@@ -15,23 +17,23 @@ LABELS = torch.arange(100) % 4
 
 
 def sizes(indices):
-    return {name: len(found) for name, found in indices.items()}
+    return {name: len(which) for name, which in indices.items()}
 
 
 def test_the_official_split_tests_on_the_test_part_alone():
     spec = DataSpec("cifar10", split="official", train=40, validation=12, split_seed=1)
-    found = split_indices(spec, LABELS, 60)
-    assert sizes(found) == {"train": 40, "validation": 12, "test": 40}
-    assert found["test"].tolist() == list(range(60, 100))
-    both = torch.cat([found["train"], found["validation"]])
+    indices = split_indices(spec, LABELS, 60)
+    assert sizes(indices) == {"train": 40, "validation": 12, "test": 40}
+    assert indices["test"].tolist() == list(range(60, 100))
+    both = torch.cat([indices["train"], indices["validation"]])
     assert len(both.unique()) == 52
     assert both.max() < 60
-    assert LABELS[found["train"]].bincount().tolist() == [10] * 4
-    assert LABELS[found["validation"]].bincount().tolist() == [3] * 4
+    assert LABELS[indices["train"]].bincount().tolist() == [10] * 4
+    assert LABELS[indices["validation"]].bincount().tolist() == [3] * 4
     other = split_indices(
         DataSpec("cifar10", split="official", train=40, validation=12), LABELS, 60
     )
-    assert not torch.equal(other["validation"], found["validation"])
+    assert not torch.equal(other["validation"], indices["validation"])
     fewer = split_indices(DataSpec("cifar10", split="official", test=8), LABELS, 60)
     assert LABELS[fewer["test"]].bincount().tolist() == [2] * 4
     assert fewer["test"].min() >= 60
@@ -47,9 +49,9 @@ def test_all_images_are_used_where_no_number_is_given():
 
 def test_digits_keep_the_numbers_they_had():
     spec = DataSpec().explicit()
-    assert (spec.train, spec.validation, spec.pad, spec.size) == (900, 300, None, None)
-    assert DataSpec("folder").explicit().size == 24  # 12 pixels, shown at up to twice that
-    assert DataSpec("folder", size=9, augment="crop_flip").explicit().size == 9
+    assert (spec.train, spec.validation, spec.pad) == (900, 300, None)
+    other = DataSpec("folder").explicit()
+    assert (other.train, other.validation, other.max_skipped) == (0, 0, 0.01)
     assert DataSpec(augment="crop_flip").explicit().pad == 4
 
 
@@ -85,22 +87,22 @@ def test_a_folder_without_test_images_says_how_to_add_some():
 
 def test_images_stay_bytes_and_are_not_copied(monkeypatch):
     stored = torch.randint(256, (100, 3, 6, 6), dtype=torch.uint8)
-    names = ("a", "b", "c", "d")
-    monkeypatch.setattr(
-        module, "load_source", lambda *_, **__: LabelledImages(stored, LABELS, names, 60)
-    )
-    monkeypatch.setattr("nearfar.data.dataset.HOLD", 0)
-    data = ScaleDataModule(DataSpec("cifar10", split="official"))
-    shown = data.train_dataloader().dataset
-    assert shown._held is None
-    assert shown._images.data_ptr() == stored.data_ptr()
-    monkeypatch.undo()
-    monkeypatch.setattr(
-        module, "load_source", lambda *_, **__: LabelledImages(stored, LABELS, names, 60)
-    )
-    held = ScaleDataModule(DataSpec("cifar10", split="official"))
-    for one, two in zip(data.train_dataloader(), held.train_dataloader(), strict=True):
-        torch.testing.assert_close(one, two)
+    source = LabelledImages(stored, LABELS, ("a", "b", "c", "d"), 60)
+    monkeypatch.setattr(datamodule, "load_source", lambda *_: source)
+    spec = DataSpec("cifar10", split="official")
+    rendered = ScaleDataModule(spec).train_dataloader()
+    # As many bytes as the canvases of 54 images have pixels: they fit as bytes alone.
+    canvases = 54 * 3 * 28 * 28
+    for limit, dtype in ((canvases, torch.uint8), (canvases - 1, None)):
+        monkeypatch.setattr("nearfar.data.dataset.FLOATING_LIMIT", limit, raising=False)
+        monkeypatch.setattr("nearfar.data.dataset.RENDERED_LIMIT", limit)
+        data = ScaleDataModule(spec)
+        loader = data.train_dataloader()
+        assert getattr(loader.dataset._rendered, "dtype", None) == dtype
+        assert loader.dataset._images.data_ptr() == stored.data_ptr()
+        for (images, labels), (expected, there) in zip(loader, rendered, strict=True):
+            assert torch.equal(images, expected)
+            assert torch.equal(labels, there)
 
 
 def test_one_s_own_test_part_is_not_trained_on_unasked(tmp_path):
@@ -129,3 +131,32 @@ def test_a_split_that_files_decide_waits_for_them(tmp_path):
         ScaleDataModule(spec)
     assert split_indices(spec, LABELS, 60)["test"].tolist() == list(range(60, 100))
     assert sizes(split_indices(spec, LABELS, None))["test"] == 20
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 9))
+def test_every_beginning_is_stratified(labels, seed):
+    labels = torch.tensor(labels)
+    order = stratified_order(labels, seed)
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    assert torch.equal(order, stratified_order(labels, seed))
+    for count in range(len(labels) + 1):
+        counts = labels[order[:count]].bincount(minlength=5)
+        due = labels.bincount(minlength=5) * count / len(labels)
+        assert float((counts - due).abs().max()) < 2.5
+
+
+def test_the_seed_chooses():
+    labels = torch.arange(100) % 3
+    first, other = stratified_order(labels, 0), stratified_order(labels, 1)
+    assert not torch.equal(first, other)
+    assert labels[first[:30]].bincount().tolist() == [10, 10, 10]
+
+
+def test_a_rare_class_is_there_in_proportion():
+    labels = (torch.arange(100) >= 90).long()
+    order = stratified_order(labels)
+    for count in (10, 20, 50):
+        assert labels[order[:count]].bincount(minlength=2).tolist() == [
+            count * 9 // 10,
+            count // 10,
+        ]

@@ -9,8 +9,17 @@ import pytest
 import torch
 from pictures import folder, noise
 
-from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol, load_source, module
+from nearfar.data import (
+    DataSpec,
+    ScaleDataModule,
+    ScaleProtocol,
+    datamodule,
+    load_source,
+    stored_images,
+)
 from nearfar.data.augmentation import Colours
+from nearfar.data.decoding import decode
+from nearfar.data.image_dataset import image_sizes
 from nearfar.data.splits import stratified_order
 from nearfar.errors import InputError
 
@@ -26,43 +35,49 @@ def pack(tar, root, prefix=""):
     return tar
 
 
-def held(data):
-    return data.images[torch.arange(len(data.images))]
+def equal(images, others):
+    """Whether images of any sizes are the same."""
+    return all(torch.equal(image, other) for image, other in zip(images, others, strict=True))
 
 
 def same(one, other):
     assert one.class_names == other.class_names
     assert one.test_from == other.test_from
     assert torch.equal(one.labels, other.labels)
-    assert torch.equal(held(one), held(other))
+    assert torch.equal(image_sizes(one.images), image_sizes(other.images))
+    every = torch.arange(len(other.labels))
+    assert equal(one.images[every], other.images[every])
 
 
 @pytest.fixture
 def parts(tmp_path):
-    return folder(tmp_path / "images", 12, ("train", "val"))
+    root = folder(tmp_path / "images", 12, ("train", "val"))
+    noise(root / "train" / "cat" / "006.png", 500, (15, 9))  # one of another size
+    return root
 
 
 @pytest.fixture
 def whole(parts):
-    return load_source("folder", parts, 12)
+    return load_source("folder", parts)
 
 
 def test_a_streamed_folder_is_the_folder(parts, whole):
-    data = load_source("stream_folder", parts, 12)
+    data = load_source("stream_folder", parts)
     assert not isinstance(data.images, torch.Tensor)
-    assert data.images.shape == whole.images.shape
+    assert data.images.channels == whole.images.channels == 3
     same(data, whole)
-    picked = torch.tensor([7, 0, 7])
-    assert torch.equal(data.images[picked], whole.images[picked])
+    picked = torch.tensor([7, 3, 7])
+    assert data.images.sizes[picked].tolist() == [[12, 12], [15, 9], [12, 12]]
+    assert equal(data.images[picked], whole.images[picked])
     assert len(data.images[torch.tensor([], dtype=torch.long)]) == 0
     again = pickle.loads(pickle.dumps(data.images))
-    assert torch.equal(again[picked], whole.images[picked])
+    assert equal(again[picked], whole.images[picked])
 
 
 def test_one_tar_with_parts(parts, whole, tmp_path):
-    same(load_source("stream_tar", pack(tmp_path / "all.tar", parts), 12), whole)
+    same(load_source("stream_tar", pack(tmp_path / "all.tar", parts)), whole)
     shared = pack(tmp_path / "deep.tar", parts, "./photos/")
-    same(load_source("stream_tar", shared, 12), whole)
+    same(load_source("stream_tar", shared), whole)
 
 
 def test_a_tar_a_part_and_a_tar_a_class(parts, whole, tmp_path):
@@ -70,14 +85,14 @@ def test_a_tar_a_part_and_a_tar_a_class(parts, whole, tmp_path):
         pack(tmp_path / "parts" / f"{part}.tar", parts / part)
         for kind in ("cat", "dog"):
             pack(tmp_path / "classes" / part / f"{kind}.tar", parts / part / kind)
-    same(load_source("stream_tar", tmp_path / "parts", 12), whole)
-    same(load_source("stream_tar", tmp_path / "classes", 12), whole)
+    same(load_source("stream_tar", tmp_path / "parts"), whole)
+    same(load_source("stream_tar", tmp_path / "classes"), whole)
 
 
 def test_a_tar_without_parts(tmp_path):
     root = folder(tmp_path / "images", 10)
     tar = pack(tmp_path / "all.tar", root)
-    same(load_source("stream_tar", tar, 12), load_source("folder", root, 12))
+    same(load_source("stream_tar", tar), load_source("folder", root))
 
 
 @pytest.fixture
@@ -99,25 +114,24 @@ def shards(parts, whole, tmp_path):
 
 def test_webdataset_s_shards(shards, whole):
     assert len(list(shards.glob("*.tar"))) == 4
-    same(load_source("stream_wds", shards, 12), whole)
+    same(load_source("stream_wds", shards), whole)
     (shards / "classes.txt").unlink()
-    assert load_source("stream_wds", shards, 12).class_names == ("0", "1")
+    assert load_source("stream_wds", shards).class_names == ("0", "1")
     (shards / "classes.txt").write_text("cat\n")
     with pytest.raises(InputError, match="names 1 classes, but the shards have the class 1"):
-        load_source("stream_wds", shards, 12)
+        load_source("stream_wds", shards)
 
 
 def test_a_folder_through_hugging_face_s_datasets(parts, whole, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
     datasets.disable_progress_bars()
-    data = load_source(f"hfds/{parts}", tmp_path / "kept", 12)
+    data = load_source(f"hfds/{parts}", tmp_path / "fetched")
     same(data, whole)
-    assert torch.equal(
-        pickle.loads(pickle.dumps(data.images))[torch.tensor([3])], whole.images[[3]]
-    )
+    picked = torch.tensor([3])
+    assert equal(pickle.loads(pickle.dumps(data.images))[picked], whole.images[picked])
     with pytest.raises(InputError, match=r"hfds/.*nowhere cannot be used: "):
-        load_source(f"hfds/{tmp_path / 'nowhere'}", None, 12)
+        load_source(f"hfds/{tmp_path / 'nowhere'}")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -140,30 +154,28 @@ def test_streams_train_at_the_protocol_s_scales_in_the_order_of_their_seed(parts
 
 
 def test_a_file_that_goes_missing_later_is_named(parts):
-    data = load_source("stream_folder", parts, 12)
+    data = load_source("stream_folder", parts)
     (parts / "train" / "cat" / "004.png").unlink()
     with pytest.raises(InputError, match=r"004.png can no longer be read \(.*No such file"):
         data.images[torch.arange(12)]
 
 
-def test_every_image_is_read_once_before_and_the_finding_is_kept(parts, monkeypatch):
-    from nearfar.data.sources import streaming
+def test_every_image_is_decoded_once_before_and_what_came_out_is_cached(parts, monkeypatch):
+    paths = []
 
-    read = []
+    def spy(path):
+        paths.append(path)
+        return decode(path)
 
-    def spy(source, at_least):
-        read.append(source)
-        return decoded(source, at_least)
-
-    decoded = streaming.decoded
-    monkeypatch.setattr(streaming, "decoded", spy)
-    load_source("stream_folder", parts, 12)
-    assert len(read) == 24
-    load_source("stream_folder", parts, 12)
-    assert len(read) == 24
+    monkeypatch.setattr(stored_images, "decode", spy)
+    first = load_source("stream_folder", parts)
+    assert len(paths) == 24
+    again = load_source("stream_folder", parts)
+    assert len(paths) == 24
+    assert torch.equal(first.images.sizes, again.images.sizes)
     noise(parts / "train" / "cat" / "new.png", 9)
-    load_source("stream_folder", parts, 12)
-    assert len(read) == 49
+    load_source("stream_folder", parts)
+    assert len(paths) == 49
 
 
 def archive(tar, *members):
@@ -194,7 +206,7 @@ def test_members_that_lead_out_of_an_archive_are_refused(tmp_path, source, name,
     with pytest.raises(
         InputError, match="which is a link, a device, or a path that leads out of it"
     ):
-        load_source(source, tmp_path, 12)
+        load_source(source, tmp_path)
 
 
 def test_tars_that_cannot_be_used(parts, tmp_path):
@@ -202,30 +214,30 @@ def test_tars_that_cannot_be_used(parts, tmp_path):
         with pytest.raises(
             InputError, match=r"needs as its root a .tar file, or a folder with some"
         ):
-            load_source(source, parts, 12)
+            load_source(source, parts)
         with pytest.raises(InputError, match="got None"):
-            load_source(source, None, 12)
+            load_source(source, None)
     tar = pack(tmp_path / "all.tar", parts)
     content = tar.read_bytes()
     cut = content.rstrip(b"\0")[:-600]
     for damaged in (cut, b"no archive" * 100, b""):
         tar.write_bytes(damaged)
         with pytest.raises(InputError, match="is no whole, uncompressed tar file"):
-            load_source("stream_tar", tar, 12)
+            load_source("stream_tar", tar)
     with tarfile.open(tmp_path / "all.tar", "w:gz") as packed:
         packed.add(parts, "images")
     with pytest.raises(InputError, match="is no whole, uncompressed tar file"):
-        load_source("stream_tar", tmp_path / "all.tar", 12)
+        load_source("stream_tar", tmp_path / "all.tar")
     only = tmp_path / "only.tar"
     archive(only, ("cat/0.png", tarfile.REGTYPE), ("cat/1.png", tarfile.REGTYPE))
     with pytest.raises(InputError, match=r"at least two folders, one a class, got 1|in no folder"):
-        load_source("stream_tar", only, 12)
+        load_source("stream_tar", only)
     archive(only, ("cat/0.png", tarfile.REGTYPE), ("cat/0.png", tarfile.REGTYPE))
     with pytest.raises(InputError, match="holds 'cat/0.png' twice"):
-        load_source("stream_tar", only, 12)
+        load_source("stream_tar", only)
     archive(only, ("cat/0.png", tarfile.REGTYPE), ("0.png", tarfile.REGTYPE))
     with pytest.raises(InputError, match=r"0.png lies in no folder that would name its class"):
-        load_source("stream_tar", only, 12)
+        load_source("stream_tar", only)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +250,13 @@ def test_tars_that_cannot_be_used(parts, tmp_path):
 def test_shards_without_classes(tmp_path, members, message):
     archive(tmp_path / "x.tar", *((name, tarfile.REGTYPE) for name, _ in members))
     with pytest.raises(InputError, match=message):
-        load_source("stream_wds", tmp_path, 12)
+        load_source("stream_wds", tmp_path)
 
 
 def test_a_class_that_only_the_test_part_has(parts, tmp_path):
     noise(parts / "val" / "emu" / "0.png", 1)
     with pytest.raises(InputError, match="of the class emu, which only val has"):
-        load_source("stream_tar", pack(tmp_path / "all.tar", parts), 12)
+        load_source("stream_tar", pack(tmp_path / "all.tar", parts))
 
 
 # Faults that pass
@@ -260,38 +272,44 @@ def test_a_class_that_only_the_test_part_has(parts, tmp_path):
 )
 @pytest.mark.parametrize("source", ["folder", "stream_folder"])
 def test_a_fault_that_passes_is_not_remembered(parts, monkeypatch, source, cause, reason):
-    from nearfar.data.sources import files, streaming
-
-    monkeypatch.setattr(files, "WORTH_KEEPING", 0)
+    monkeypatch.setattr(stored_images, "CACHED_FROM", 0)
     (parts / "train" / "dog" / "cut.png").write_bytes(b"x")
     broken = parts / "train" / "cat" / "004.png"
-    module = files if source == "folder" else streaming
-    decoded = module.decoded
+    paths = []
 
-    def fails(path, at_least):
+    def fail(path):
+        paths.append(path)
         if path == broken:
             raise cause
-        return decoded(path, at_least)
+        return decode(path)
 
-    monkeypatch.setattr(module, "decoded", fails)
-    first = load_source(source, parts, 12, max_skipped=0.2).skipped
-    assert [path.rpartition("/")[2] for path, _ in first] == ["004.png", "cut.png"]
-    assert reason in first[0][1]
-    monkeypatch.setattr(module, "decoded", decoded)
-    again = load_source(source, parts, 12, max_skipped=0.2).skipped
-    assert again == first[1:]
+    monkeypatch.setattr(stored_images, "decode", fail)
+    first = load_source(source, parts, max_skipped=0.2)
+    assert [path.rpartition("/")[2] for path, _ in first.skipped] == ["004.png", "cut.png"]
+    assert reason in first.skipped[0][1]
+    del paths[:]
+    load_source(source, parts, max_skipped=0.2)
+    # What is in memory is decoded anew; of a stream, only what may be read by now.
+    assert len(paths) == (25 if source == "folder" else 1)
+    monkeypatch.setattr(stored_images, "decode", decode)
+    again = load_source(source, parts, max_skipped=0.2)
+    assert again.skipped == first.skipped[1:]
+    assert len(again.labels) == len(first.labels) + 1
+    at = torch.tensor([2])  # after 000 and 002
+    assert torch.equal(again.images[at][0], decode(broken))
+    assert image_sizes(again.images)[at].tolist() == [[12, 12]]
 
 
-def test_a_fault_of_the_content_is_remembered(parts, monkeypatch):
-    from nearfar.data.sources import streaming
-
-    whole = (parts / "train" / "cat" / "000.png").read_bytes()
-    (parts / "train" / "cat" / "cut.png").write_bytes(whole[:-40])
+@pytest.mark.parametrize("source", ["folder", "stream_folder"])
+def test_a_fault_of_the_content_is_remembered(parts, monkeypatch, source):
+    monkeypatch.setattr(stored_images, "CACHED_FROM", 0)
+    content = (parts / "train" / "cat" / "000.png").read_bytes()
+    (parts / "train" / "cat" / "cut.png").write_bytes(content[:-40])
     (parts / "train" / "cat" / "none.png").write_bytes(b"x")
-    found = load_source("stream_folder", parts, 12, max_skipped=0.2).skipped
-    assert len(found) == 2
-    monkeypatch.setattr(streaming, "decoded", None)
-    assert load_source("stream_folder", parts, 12, max_skipped=0.2).skipped == found
+    skipped = load_source(source, parts, max_skipped=0.2).skipped
+    assert len(skipped) == 2
+    monkeypatch.setattr(stored_images, "decode", None)
+    assert load_source(source, parts, max_skipped=0.2).skipped == skipped
 
 
 def test_classes_without_a_training_image(shards):
@@ -299,25 +317,25 @@ def test_classes_without_a_training_image(shards):
     with pytest.raises(
         InputError, match=r"emu: a class that has no training image; .*classes\.txt"
     ):
-        load_source("stream_wds", shards, 12)
+        load_source("stream_wds", shards)
 
 
 def test_figures_of_a_long_stream_are_taken_of_a_sample(tmp_path, monkeypatch):
     root = folder(tmp_path / "images", 60)
-    given = {"train": 40, "validation": 10, "test": 10, "normalize": "standard", "colour": 0.1}
-    stream = ScaleDataModule(DataSpec("stream_folder", root, PROTOCOL, **given))
-    memory = ScaleDataModule(DataSpec("folder", root, PROTOCOL, **given))
+    options = {"train": 40, "validation": 10, "test": 10, "normalize": "standard", "colour": 0.1}
+    stream = ScaleDataModule(DataSpec("stream_folder", root, PROTOCOL, **options))
+    memory = ScaleDataModule(DataSpec("folder", root, PROTOCOL, **options))
     assert stream.normalisation() == memory.normalisation()
 
-    monkeypatch.setattr(module, "_SAMPLED", 16)
+    monkeypatch.setattr(datamodule, "_SAMPLED", 16)
     whole = memory.normalisation()
     sampled = stream.normalisation()
     assert memory.normalisation() == whole != sampled
-    shown = torch.cat(list(stream.in_order("train")))
+    images = torch.cat(list(stream.in_order("train")))
     labels = stream.labels("train")
     # As many of each class as in all: which ones, a test of stratified_order says.
     which = stratified_order(labels)[:16]
     assert labels[which].bincount().tolist() == [8, 8]
-    assert sampled.mean == pytest.approx(shown[which].double().mean((0, 2, 3)).tolist(), rel=1e-6)
+    assert sampled.mean == pytest.approx(images[which].double().mean((0, 2, 3)).tolist(), rel=1e-6)
     assert stream.colours() != memory.colours()
-    assert stream.colours() == Colours.of([shown[which.sort().values]])
+    assert stream.colours() == Colours.of([images[which.sort().values]])

@@ -93,9 +93,9 @@ def test_a_warp_comes_after_the_scale_and_before_the_crop():
     )
     data = ScaleDataModule(spec, batch_size=40, seed=1)
     loader = data.train_dataloader()
-    (wanted,) = loader.sampler
-    shown, _ = loader.dataset[wanted]
-    at = torch.tensor(wanted[1])
+    (indices,) = loader.sampler
+    images, _ = loader.dataset[indices]
+    at = torch.tensor(indices[1])
     stored = data._images[data.indices["train"][at]]
     wider = dataclasses.replace(spec.protocol, canvas=spec.protocol.canvas + 6)
     turned = warp(
@@ -104,7 +104,7 @@ def test_a_warp_comes_after_the_scale_and_before_the_crop():
     )
     starts, flips = (part[at] for part in draw_crop_flip(40, 3, 1, 0, places=6))
     side = spec.protocol.canvas
-    torch.testing.assert_close(shown, crop(turned, starts, flips, (side, side)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(images, crop(turned, starts, flips, (side, side)), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -123,11 +123,11 @@ def test_training_images_are_warped_anew_each_epoch_and_others_never():
     for epoch in (0, 1):
         loader.sampler.set_epoch(epoch)
         expected = warp(plain, draw_warps(60, 20, 10, 1.2, 2, epoch))
-        for wanted in loader.sampler:
-            shown, _ = loader.dataset[wanted]
-            torch.testing.assert_close(shown, expected[wanted[1]], atol=1e-6, rtol=0)
-    shown = torch.cat([images for images, _ in data.val_dataloader()])
-    assert torch.equal(shown, data.images("validation", 1.0))
+        for indices in loader.sampler:
+            images, _ = loader.dataset[indices]
+            torch.testing.assert_close(images, expected[indices[1]], atol=1e-6, rtol=0)
+    images = torch.cat([images for images, _ in data.val_dataloader()])
+    assert torch.equal(images, data.images("validation", 1.0))
 
 
 def test_warps_that_cannot_be_are_refused():

@@ -169,7 +169,7 @@ def _spec(
         if not Path(word).is_dir():
             raise InputError(
                 f"no data set is named {word!r}, and there is no such folder; give a folder with a "
-                f"sub-folder a class, or one of {', '.join(list_sources())}NAME"
+                f"sub-folder a class, or one of {', '.join(list_sources())}"
             )
         if folder is not None:
             raise InputError(f"{word} is a folder itself, got root={folder} too; leave it out")

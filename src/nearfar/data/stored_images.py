@@ -164,7 +164,8 @@ def hold_images(
     except _MemoryLimitError:
         return stream_images(entries, identity)
     faults = _from_bytes(tensors["faults"])
-    images = decoded or _unpacked(tensors["pixels"], tensors["sizes"])
+    from_cache = "pixels" in tensors and not decoded
+    images = _unpacked(tensors["pixels"], tensors["sizes"]) if from_cache else decoded
     readable = torch.ones(len(entries), dtype=torch.bool)
     readable[[fault.index for fault in faults]] = False
     return _stacked(images), readable.nonzero().flatten(), faults

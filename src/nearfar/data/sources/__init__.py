@@ -1,6 +1,6 @@
 """Where images come from: a source a file, each registered under the names that commands know."""
 
-# Imported for their registrations; their order is that of list_sources().
+# Imported for their registrations, in the order in which list_sources() names them.
 from nearfar.data.sources import mnist  # noqa: F401, I001
 from nearfar.data.sources import cifar  # noqa: F401
 from nearfar.data.sources import tiny_imagenet  # noqa: F401

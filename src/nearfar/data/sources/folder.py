@@ -92,8 +92,8 @@ def _has_test_part(root: Path | None) -> bool:
     return folder_parts(root)[1] is not None
 
 
-@register_index("folder", _has_test_part, in_memory=True)
 @register_index("stream_folder", _has_test_part)
+@register_index("folder", _has_test_part, in_memory=True)
 def _folder(root: Path | None) -> tuple[ImageIndex, str]:
     """``root/CLASS/*``, or ``root/train/CLASS/*`` with ``root/val`` or ``root/test`` beside it.
 

@@ -59,7 +59,7 @@ def register_source(
 
     Args:
         name: under which every command knows it; a name that ends in ``/`` stands for all that begin so, and
-            the function gets the rest as a second argument.
+            the function gets the rest as its last argument.
         folds: the function takes ``(root, fold)``.
 
     Raises:
@@ -67,8 +67,8 @@ def register_source(
     """
 
     def register(read: Callable[..., LabelledImages]) -> Callable[..., LabelledImages]:
-        def load(root: Path | None, fold: int, max_skipped: float) -> LabelledImages:
-            return read(root, fold) if folds else read(root)
+        def load(root: Path | None, fold: int, max_skipped: float, *rest: str) -> LabelledImages:
+            return read(root, fold, *rest) if folds else read(root, *rest)
 
         _add(name, Source(load, folds=folds))
         return read
@@ -122,8 +122,12 @@ def _find(name: str) -> tuple[Source, tuple[str, ...]] | None:
 
 
 def list_sources() -> list[str]:
-    """Names of the datasets that :func:`load_source` knows; ``hfds/`` stands for ``hfds/NAME``."""
-    return list(_SOURCES)
+    """Names of the datasets that :func:`load_source` knows; ``hfds/NAME`` stands for any name in its place.
+
+    Published datasets come first, then those whose images are anybody's.
+    """
+    names = sorted(_SOURCES, key=lambda name: _SOURCES[name].own)
+    return [f"{name}NAME" if name.endswith("/") else name for name in names]
 
 
 def is_own(name: str) -> bool:
@@ -175,7 +179,7 @@ def load_source(
     match = _find(name)
     if match is None:
         raise InputError(
-            f"no data set is named {name!r}; the known ones are {', '.join(list_sources())}NAME"
+            f"no data set is named {name!r}; the known ones are {', '.join(list_sources())}"
         )
     source, rest = match
     if max_skipped is not None and not source.own:

@@ -14,7 +14,7 @@ from nearfar.data.prefetch import PrefetchLoader
 class Numbers(Dataset):
     def __init__(self, fault=None):
         self.fault = fault
-        self.made = []
+        self.read = []
 
     def __len__(self):
         return 8
@@ -22,7 +22,7 @@ class Numbers(Dataset):
     def __getitem__(self, i):
         if i == self.fault:
             raise ArithmeticError("five is out")
-        self.made.append(i)
+        self.read.append(i)
         self.threads = torch.get_num_threads()
         return torch.tensor(i)
 
@@ -36,10 +36,10 @@ def test_batches_come_in_order_and_are_made_ahead():
     batches = iter(PrefetchLoader(numbers, batch_size=None))
     assert int(next(batches)) == 0
     limit = time.monotonic() + 10
-    while len(numbers.made) < 4 and time.monotonic() < limit:
+    while len(numbers.read) < 4 and time.monotonic() < limit:
         time.sleep(0.01)
     # One is in use, two are ready, and one waits for room.
-    assert numbers.made == [0, 1, 2, 3]
+    assert numbers.read == [0, 1, 2, 3]
     assert [int(n) for n in batches] == list(range(1, 8))
     assert not threads()
 
@@ -68,11 +68,11 @@ def test_batches_take_one_core_and_leave_the_others_as_they_were():
         assert len(list(PrefetchLoader(numbers, batch_size=None))) == 8
         assert numbers.threads == 1
         assert torch.get_num_threads() == 3
-        seen = []
-        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread_counts = []
+        later = threading.Thread(target=lambda: thread_counts.append(torch.get_num_threads()))
         later.start()
         later.join()
-        assert seen == [3]
+        assert thread_counts == [3]
     finally:
         torch.set_num_threads(before)
 

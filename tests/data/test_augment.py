@@ -134,7 +134,7 @@ def test_random_scales_are_each_image_s_own_each_epoch(scales):
     )  # fmt: skip
     data = ScaleDataModule(spec, seed=3)
     stored = data._images[data.indices["train"]]
-    drawn = data._shown("train").scales
+    drawn = data._dataset("train").scales
     for epoch in (0, 1):
         factors = draw_scales(40, 0.5, 2, 3, epoch)
         starts, flips = draw_crop_flip(40, 2, 3, epoch)
@@ -147,7 +147,7 @@ def test_random_scales_are_each_image_s_own_each_epoch(scales):
     # Validation images have the sizes of training, the same in every epoch, and nothing else.
     loader = data.val_dataloader()
     stored = data._images[data.indices["validation"]]
-    factors = data._shown("validation").scales * draw_scales(20, 0.5, 2, 3, 0)
+    factors = data._dataset("validation").scales * draw_scales(20, 0.5, 2, 3, 0)
     for epoch in (0, 1):
         loader.sampler.set_epoch(epoch)
         validation = torch.cat([images for images, _ in loader])

@@ -205,7 +205,7 @@ def test_batches_hold_every_training_image_once_in_seeded_order():
 def test_several_training_scales_are_drawn_by_seed():
     protocol = ScaleProtocol(train_scales=(0.5, 2.0))
     data = ScaleDataModule(DataSpec(protocol=protocol, train=100))
-    images, labels = data._shown("train")[0, list(range(100))]
+    images, labels = data._dataset("train")[0, list(range(100))]
     small, large = data.images("train", 0.5), data.images("train", 2.0)
     is_small = (images - small).abs().flatten(1).amax(1) <= 1e-6
     is_large = (images - large).abs().flatten(1).amax(1) <= 1e-6

@@ -40,18 +40,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="a smoke run")
     parser.add_argument("--weights", help="of the ResNet-20")
-    given = parser.parse_args()
-    count, repeats = (256, 3) if given.short else (512, 5)
-    model = "resnet20_cifar" + (f"@{given.weights}" if given.weights else "")
+    options = parser.parse_args()
+    count, repeats = (256, 3) if options.short else (512, 5)
+    model = "resnet20_cifar" + (f"@{options.weights}" if options.weights else "")
     audited_models = open_models(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    found = measure(audited_models[0], count, repeats)
+    figures = measure(audited_models[0], count, repeats)
     print(
-        f"bare {found['bare_s']:.2f} s, audited {found['audited_s']:.2f} s: overhead "
-        f"{found['overhead']:+.1%} (at most {LIMIT:.0%} wanted)"
+        f"bare {figures['bare_s']:.2f} s, audited {figures['audited_s']:.2f} s: overhead "
+        f"{figures['overhead']:+.1%} (at most {LIMIT:.0%} wanted)"
     )
-    if given.short:
+    if options.short:
         return
-    command = "python -m benchmarks.audit" + (" --weights FILE" if given.weights else "")
+    command = "python -m benchmarks.audit" + (" --weights FILE" if options.weights else "")
     record = {
         "schema": "nearfar.audit_overhead/1",
         "command": command,
@@ -61,7 +61,7 @@ def main() -> None:
         "model": "resnet20_cifar",
         "scales": SCALES,
         "batch": BATCH,
-        **found,
+        **figures,
     }
     write_atomically(RESULTS / "audit_overhead.json", json.dumps(record, indent=1) + "\n")
 

@@ -51,11 +51,15 @@ def weights() -> Path:
 def command(method: str, short: bool, work: Path) -> list[str]:
     """One conversion as a user would type it."""
     figures = [",".join(map(str, MEAN)), ",".join(map(str, STD))]
-    said = f"nearfar convert resnet20_cifar@{weights()} {method} --mean {figures[0]} --std {figures[1]}"
+    command = f"nearfar convert resnet20_cifar@{weights()} {method} --mean {figures[0]} --std {figures[1]}"
     train, check, epochs = (200, 100, 1) if short else (5000, 1000, EPOCHS[method])
-    said += f" --data cifar10 --data.train {train} --data.validation 500 --data.augment crop_flip"
-    said += f" --recalibrate --finetune --fit.epochs {epochs} --check {check} --out {work / method}"
-    return said.split()
+    command += (
+        f" --data cifar10 --data.train {train} --data.validation 500 --data.augment crop_flip"
+    )
+    command += (
+        f" --recalibrate --finetune --fit.epochs {epochs} --check {check} --out {work / method}"
+    )
+    return command.split()
 
 
 def run(method: str, short: bool, work: Path) -> dict[str, Any]:
@@ -71,9 +75,9 @@ def run(method: str, short: bool, work: Path) -> dict[str, Any]:
     if done.returncode not in (0, 1):
         raise SystemExit(f"{' '.join(words)}\n{done.stderr}")
     print(f"{method}: {seconds:.0f} s, exit status {done.returncode}", flush=True)
-    told = [w.replace(str(weights().parent.parent), "$NEARFAR_DATA") for w in words]
-    told = [w.replace(str(ROOT) + "/", "") for w in told]
-    return {"command": " ".join(told), "seconds": round(seconds), "status": done.returncode}
+    masked = [w.replace(str(weights().parent.parent), "$NEARFAR_DATA") for w in words]
+    masked = [w.replace(str(ROOT) + "/", "") for w in masked]
+    return {"command": " ".join(masked), "seconds": round(seconds), "status": done.returncode}
 
 
 def main() -> None:
@@ -86,8 +90,10 @@ def main() -> None:
     runs: dict[str, Any] = json.loads(timings.read_text()) if timings.exists() else {}
     left = [method for method in EPOCHS if method not in runs]
     with ThreadPoolExecutor(2) as pool:
-        for method, found in zip(left, pool.map(lambda m: run(m, short, work), left), strict=True):
-            runs[method] = found
+        for method, results in zip(
+            left, pool.map(lambda m: run(m, short, work), left), strict=True
+        ):
+            runs[method] = results
             write_atomically(timings, json.dumps(runs))
     figures = {"mean": MEAN, "std": STD}
     from nearfar.classifiers import load_classifier
@@ -103,24 +109,24 @@ def main() -> None:
     spec = DataSpec(
         "cifar10", split="official", train=5000, validation=500, test=100 if short else TEST
     )
-    found = audit(models, ScaleDataModule(spec).stored("test"), AuditSpec(scales=SCALES, flips=0))
-    curves = {name: result.curve for name, result in found.results.items()}
+    results = audit(models, ScaleDataModule(spec).stored("test"), AuditSpec(scales=SCALES, flips=0))
+    curves = {name: result.curve for name, result in results.results.items()}
     rows = {}
     for name, curve in curves.items():
-        mine = torch.stack([curve.right(s) for s in FAR_AND_NEAR]).double().mean(0)
+        own = torch.stack([curve.right(s) for s in FAR_AND_NEAR]).double().mean(0)
         theirs = torch.stack(
             [curves["fine-tuned, scales augmented"].right(s) for s in FAR_AND_NEAR]
         ).double()
-        ahead = mine - theirs.mean(0)
+        ahead = own - theirs.mean(0)
         half = 1.96 * float(ahead.std()) / len(ahead) ** 0.5
-        cost = found.results[name].cost
+        cost = results.results[name].cost
         rows[name] = {
             **(runs.get(name) or {}),
             "parameters": cost and cost.parameters,
             "multiplications": cost and cost.multiplications,
             "accuracy": {f"{s:g}": curve.accuracy(s) for s in SCALES},
             "interval": {f"{s:g}": list(curve.interval(s)) for s in SCALES},
-            "far_and_near": float(mine.mean()),
+            "far_and_near": float(own.mean()),
             "against_rival": [float(ahead.mean()), half],
             "against_original_at_1": list(
                 paired_difference(curve.right(1.0), curves["original"].right(1.0))

@@ -39,12 +39,12 @@ SEED = 0
 def patches(count: int, size: int) -> Tensor:
     """Grey patches of scikit-learn's two photographs, ``[count, 1, size, size]``, mean zero."""
     rng = np.random.default_rng(SEED)
-    found = []
+    figures = []
     for i in range(count):
         image = load_sample_images().images[i % 2].mean(axis=2) / 255
         top, left = (int(rng.integers(0, n - size)) for n in image.shape)
-        found.append(image[top : top + size, left : left + size])
-    x = torch.tensor(np.stack(found), dtype=torch.float32)[:, None]
+        figures.append(image[top : top + size, left : left + size])
+    x = torch.tensor(np.stack(figures), dtype=torch.float32)[:, None]
     return x - x.mean(dim=(2, 3), keepdim=True)
 
 
@@ -65,8 +65,8 @@ def operators(w: Tensor, antialias: bool) -> dict[str, Callable[[Tensor], Tensor
     slab = torch.stack([w, -0.5 * w.flip(0)], dim=2)
 
     def sliding(x: Tensor) -> Tensor:
-        seen = expand(x, tuple(reversed(DENSE)), antialias=antialias)
-        return collapse(scale_conv2d(seen, slab, padding=2, antialias=antialias), "max")
+        levels = expand(x, tuple(reversed(DENSE)), antialias=antialias)
+        return collapse(scale_conv2d(levels, slab, padding=2, antialias=antialias), "max")
 
     return {
         "Conv2d": lambda x: F.conv2d(x, w, padding=2),
@@ -89,7 +89,7 @@ def error(operator: Callable[[Tensor], Tensor], x: Tensor, s: float) -> float:
 def main() -> None:
     """Measures, writes, draws."""
     x = patches(12, 96)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "command": "python -m benchmarks.equivariance",
         "machine": f"{platform.machine()}, torch {torch.__version__}",
         "date": date.today().isoformat(),
@@ -100,26 +100,26 @@ def main() -> None:
     for kind in ("smooth", "random"):
         for antialias in (True, False):
             key = f"{kind} filters, {'' if antialias else 'no '}antialiasing"
-            found["errors"][key] = {}
+            figures["errors"][key] = {}
             for name, operator in operators(filters(kind), antialias).items():
                 with torch.no_grad():
                     values = [round(error(operator, x, s), 4) for s in SCALES]
-                found["errors"][key][name] = values
+                figures["errors"][key][name] = values
                 print(f"{key:33} {name:24} " + " ".join(f"{v:.2f}" for v in values), flush=True)
-    Path("results/equivariance.json").write_text(json.dumps(found, indent=1) + "\n")
-    draw(found, Path("docs/operators_equivariance.png"))
+    Path("results/equivariance.json").write_text(json.dumps(figures, indent=1) + "\n")
+    draw(figures, Path("docs/operators_equivariance.png"))
     print("next: look at docs/operators_equivariance.png")
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
+def draw(figures: dict[str, Any], path: Path) -> None:
     """Error against scale, a panel for each kind of filter with and without antialiasing."""
     figure, axes = plt.subplots(
         2, 2, figsize=(10.5, 7.2), sharey=True, sharex=True, layout="constrained"
     )
     colours = ["#777777", "#9b59b6", "#3b6fb5", "#1d8a5b", "#c98a1b"]
-    for ax, (key, errors) in zip(axes.flat, found["errors"].items(), strict=True):
+    for ax, (key, errors) in zip(axes.flat, figures["errors"].items(), strict=True):
         for (name, values), colour in zip(errors.items(), colours, strict=True):
-            ax.plot(found["scales"], values, "o-", color=colour, label=name, markersize=4)
+            ax.plot(figures["scales"], values, "o-", color=colour, label=name, markersize=4)
         ax.set_title(key, fontsize=11)
         ax.set_xscale("log", base=2)
         ax.set_xticks([0.5, 0.7071, 1, 1.4142, 2], ["0.5", "0.71", "1", "1.41", "2"])

@@ -50,8 +50,8 @@ class Epoch:
         line = ["--config", str(ROOT / "recipes" / f"{name}.yaml")]
         if random_scale:
             line += ["--data.random_scale", "[0.5,2]"]
-        given = parse_call(train, line, "")
-        data, fit, model = given["data"], given["fit"], given["model"]
+        options = parse_call(train, line, "")
+        data, fit, model = options["data"], options["fit"], options["model"]
         assert isinstance(data, DataSpec)
         assert isinstance(fit, FitSpec)
         assert isinstance(model, ModelSpec)
@@ -59,7 +59,7 @@ class Epoch:
         self.images = ScaleDataModule(data, fit.batch_size)
         self.loader = self.images.train_dataloader()
         self.batches = min(batches, len(self.loader))
-        self.held = list(islice(iter(self.loader), self.batches))
+        self.batches_in_memory = list(islice(iter(self.loader), self.batches))
         network = create_model(
             model.name,
             num_classes=len(self.images.class_names),
@@ -72,12 +72,12 @@ class Epoch:
         self.classifier = ClassifierModule(self.network, fit, len(self.images.class_names))
         self.trainer_s: list[float] = []
         # A pass of a slow net need not take longer than that of a quick one to be timed as well.
-        self._step(*self.held[0])
+        self._step(*self.batches_in_memory[0])
         start = time.perf_counter()
-        self._step(*self.held[0])
+        self._step(*self.batches_in_memory[0])
         enough = math.ceil(LONGEST / (time.perf_counter() - start))
         self.batches = min(self.batches, max(enough, FEWEST))
-        self.held = self.held[: self.batches]
+        self.batches_in_memory = self.batches_in_memory[: self.batches]
 
     def load(self) -> None:
         """Batches alone."""
@@ -86,7 +86,7 @@ class Epoch:
 
     def steps(self) -> None:
         """Steps on batches in memory."""
-        for images, labels in self.held:
+        for images, labels in self.batches_in_memory:
             self._step(images, labels)
 
     def both(self) -> None:
@@ -152,12 +152,12 @@ def main() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(2)
-    found = {}
+    ratios = {}
     for name, random_scale in (*((r, False) for r in RECIPES), (RECIPES[-1], True)):
         key = f"{name}, random_scale" if random_scale else name
         epoch = Epoch(name, 10 if is_short else BATCHES, random_scale)
-        found[key] = measure(epoch, 3 if is_short else 9)
-        print(f"{key}: {found[key]}", flush=True)
+        ratios[key] = measure(epoch, 3 if is_short else 9)
+        print(f"{key}: {ratios[key]}", flush=True)
     if is_short:
         return
     record = {
@@ -167,7 +167,7 @@ def main() -> None:
         "torch": torch.__version__,
         "date": today(),
         "threads": 2,
-        "recipes": found,
+        "recipes": ratios,
     }
     write_atomically(RESULTS / "loading.json", json.dumps(record, indent=1) + "\n")
 

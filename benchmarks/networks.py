@@ -89,15 +89,15 @@ def main() -> None:
         with torch.device("meta"):
             model = nearfar.create_model(name, **options)
         image = tuple(model.pretrained_cfg["input_size"])
-        found = nearfar.count(model, image)
-        convolutions = [r.multiplications for r in found.rows if r.kind != "dense"]
+        counted = nearfar.count(model, image)
+        convolutions = [r.multiplications for r in counted.rows if r.kind != "dense"]
         rows.append(
             {
                 "name": name,
                 "options": options,
                 "image": image,
-                "units": found.units,
-                "parameters": found.parameters,
+                "units": counted.units,
+                "parameters": counted.parameters,
                 "paper_parameters": parameters,
                 "multiplications": sum(convolutions),
                 "paper_multiplications": multiplications,

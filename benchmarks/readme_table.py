@@ -20,9 +20,9 @@ def main() -> None:
         f"| net | {' | '.join(f'{float(s):g}×' for s in scales)} | parameters |",
         f"| --- |{' ---: |' * (len(scales) + 1)}",
     ]
-    for name, found in models.items():
-        shares = " | ".join(f"{100 * found['accuracy'][s]:.0f}" for s in scales)
-        lines.append(f"| {name} | {shares} | {found['parameters']:,} |")
+    for name, figures in models.items():
+        shares = " | ".join(f"{100 * figures['accuracy'][s]:.0f}" for s in scales)
+        lines.append(f"| {name} | {shares} | {figures['parameters']:,} |")
     readme = (ROOT / "README.md").read_text()
     after = re.escape(MARK) + r"(?:@TABLE@\n|(?:\|.*\n)+)"
     new = re.sub(after, lambda _: MARK + "\n".join(lines) + "\n", readme)

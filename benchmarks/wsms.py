@@ -43,9 +43,10 @@ def main() -> None:
     ratios = {}
     for threads in (torch.get_num_threads(), 1):
         torch.set_num_threads(threads)
-        taken = interleaved([step(name) for name in NAMES], REPEATS)
+        seconds = interleaved([step(name) for name in NAMES], REPEATS)
         ratios[str(threads)] = {
-            name: round(seconds / taken[0], 3) for name, seconds in zip(NAMES, taken, strict=True)
+            name: round(seconds / seconds[0], 3)
+            for name, seconds in zip(NAMES, seconds, strict=True)
         }
         print(f"{threads} threads: {ratios[str(threads)]}", flush=True)
     record = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from nearfar.data import DataSpec
-from nearfar.experiments.tables.table import Column, Printed, Run, Table
+from nearfar.experiments.tables.table import Column, PaperFigure, Run, Table
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec
 
 ERROR = Column("error", "errors (%)")
@@ -33,7 +33,7 @@ TABLE = Table(
     runs=runs,
     measure=measure,
     picture=lambda rows: Figure(),
-    paper={"plain": {"error": Printed(50.0, 1.5)}},
+    paper={"plain": {"error": PaperFigure(50.0, 1.5)}},
     remarks=["It says nothing."],
 )
 

@@ -24,7 +24,7 @@ from nearfar.experiments.reproduce import reproduce
 from nearfar.experiments.running import run_all
 from nearfar.experiments.tables import TABLES, invariance
 from nearfar.experiments.tables.relu_vs_tanh import epochs_until, training_errors
-from nearfar.experiments.tables.table import Column, Measured, Printed, Row
+from nearfar.experiments.tables.table import Column, PaperFigure, TableRow, RunResult
 from nearfar.models import create_model
 from nearfar.progress import silent
 from nearfar.training import FitSpec, Recipe
@@ -79,7 +79,7 @@ def test_it_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
     assert trained == ["plain-0", "plain-1"]
     assert not (tmp_path / "out").exists()
     partial = reproduce("tiny", now=True, **places)
-    assert partial.left == 2
+    assert partial.runs_left == 2
     assert [row.name for row in partial.rows] == ["plain"]
     assert "**2 runs are still to come.**" in (tmp_path / "out" / "table.md").read_text()
     again = []
@@ -91,7 +91,7 @@ def test_it_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train", counting)
     whole = reproduce("tiny", **places)
     assert again == ["pyramid-0", "pyramid-1"]
-    assert whole.left == 0
+    assert whole.runs_left == 0
     assert whole.rows[0].runs == partial.rows[0].runs
 
 
@@ -160,7 +160,7 @@ def test_machines_share_a_table(tiny, tmp_path, monkeypatch):
     here = {"out": tmp_path / "here", "work": tmp_path / "work"}
     there = {"out": tmp_path / "there", "work": tmp_path / "work2"}
     part = reproduce("tiny", rows=("pyr*",), **there)
-    assert part.left == 2
+    assert part.runs_left == 2
     assert [row.name for row in part.rows] == ["pyramid"]
     file = tmp_path / "there" / "results.json"
     held = json.loads(file.read_text())
@@ -174,21 +174,21 @@ def test_machines_share_a_table(tiny, tmp_path, monkeypatch):
         return real(*args, **kwargs)
 
     monkeypatch.setattr(running, "train", counting)
-    given = (tmp_path / "there",)
-    whole = reproduce("tiny", given=given, **here)
+    result_files = (tmp_path / "there",)
+    whole = reproduce("tiny", result_files=result_files, **here)
     assert trained == ["plain-0", "plain-1"]
-    assert whole.left == 0
+    assert whole.runs_left == 0
     taken = whole.rows[1].runs
     assert [run.values for run in taken] == [run.values for run in part.rows[0].runs]
     assert [run.seed for run in taken] == [0, 1]
-    recipes = [Recipe.from_dict(run.made["recipe"]) for run in taken]
+    recipes = [Recipe.from_dict(run.provenance["recipe"]) for run in taken]
     assert recipes == [run.recipe for run in tiny_table.runs(False)[2:]]
     found = json.loads((tmp_path / "here" / "results.json").read_text())
     assert found["machine"].endswith("; an abacus")
     assert found["rows"][1]["runs"][1]["recipe"] == {"seed": 1}
     # What came from elsewhere goes on to others, with where and when it was made.
     third = reproduce(
-        "tiny", now=True, given=(tmp_path / "here" / "results.json",), out=tmp_path / "3"
+        "tiny", now=True, result_files=(tmp_path / "here" / "results.json",), out=tmp_path / "3"
     )
     assert json.loads((third.out / "results.json").read_text())["rows"] == found["rows"]
 
@@ -202,7 +202,7 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
         "work": tmp_path / "none",
         "out": tmp_path / "again",
         "now": True,
-        "given": (file,),
+        "result_files": (file,),
     }
 
     def given(**changed):
@@ -240,7 +240,7 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
     with pytest.raises(
         InputError, match=r"cannot be read: No such file .* name a results.json of tiny"
     ):
-        reproduce("tiny", **(elsewhere | {"given": (tmp_path / "nowhere",)}))
+        reproduce("tiny", **(elsewhere | {"result_files": (tmp_path / "nowhere",)}))
     other = json.loads(json.dumps(held))
     other["rows"][0]["recipe"]["fit"]["epochs"] = 7  # the first row's two runs
     other["rows"][0]["runs"][1]["recipe"] = {"fit.epochs": "of a later nearfar"}
@@ -259,11 +259,13 @@ def test_more_runs_are_not_replaced_by_fewer(tiny, tmp_path, monkeypatch):
     whole = reproduce("tiny", out=out, work=tmp_path / "work")
     before = (out / "results.json").read_bytes()
     monkeypatch.setattr(running, "train", None)
-    for options in ({"rows": ("plain",)}, {"now": True, "given": (_part(out, tmp_path),)}):
-        with pytest.raises(InputError, match="holds 4 runs, which 2 must not replace; .* --given "):
+    for options in ({"rows": ("plain",)}, {"now": True, "result_files": (_part(out, tmp_path),)}):
+        with pytest.raises(
+            InputError, match="holds 4 runs, which 2 must not replace; .* --result_files "
+        ):
             reproduce("tiny", out=out, work=tmp_path / "none", **options)
     assert (out / "results.json").read_bytes() == before
-    again = reproduce("tiny", out=out, work=tmp_path / "none", rows="plain", given=str(out))
+    again = reproduce("tiny", out=out, work=tmp_path / "none", rows="plain", result_files=str(out))
     assert [row.runs for row in again.rows] == [row.runs for row in whole.rows]
 
 
@@ -284,7 +286,9 @@ def test_figures_on_different_images_do_not_meet(tiny, tmp_path):
     held["rows"][0]["runs"][1]["made"]["images"] = "another edition"
     part.write_text(json.dumps(held))
     with pytest.raises(InputError, match=r"are of different images \('' and 'another edition'\)"):
-        reproduce("tiny", now=True, given=(part,), out=tmp_path / "2", work=tmp_path / "none")
+        reproduce(
+            "tiny", now=True, result_files=(part,), out=tmp_path / "2", work=tmp_path / "none"
+        )
 
 
 def test_options_that_choose_nothing_are_refused(tiny, tmp_path):
@@ -293,8 +297,10 @@ def test_options_that_choose_nothing_are_refused(tiny, tmp_path):
         reproduce("tiny", rows=("pl",), **places)
     with pytest.raises(InputError, match="now trains nothing, so rows would choose nothing"):
         reproduce("tiny", rows=("plain",), now=True, **places)
-    with pytest.raises(InputError, match="a smoke run's figures are its own; leave out given"):
-        reproduce("tiny", fast=True, given=(tmp_path,), **places)
+    with pytest.raises(
+        InputError, match="a smoke run's figures are its own; leave out result_files"
+    ):
+        reproduce("tiny", fast=True, result_files=(tmp_path,), **places)
     assert not (tmp_path / "work").exists()
 
 
@@ -305,7 +311,7 @@ def test_what_was_measured_says_how(tiny, tmp_path):
     assert found["rows"][0]["recipe"]["data"]["train"] == 64
     file = tmp_path / "work" / "smoke" / "tiny" / "plain-0" / "measured-tiny.json"
     kept = json.loads(file.read_text())
-    kept["made"] |= {"date": "2020-02-02", "machine": "an abacus"}
+    kept["provenance"] |= {"date": "2020-02-02", "machine": "an abacus"}
     file.write_text(json.dumps(kept))
     reproduce("tiny", fast=True, **places)
     found = json.loads((result.out / "results.json").read_text())
@@ -392,10 +398,10 @@ def test_rows_average_the_runs_that_have_a_figure():
     part = Column("part", "part")
     whole = Column("whole", "whole", spread=False)
     runs = (
-        Measured("a", 0, {"whole": 1.0, "part": 4.0}, 10, 1, {}),
-        Measured("a", 1, {"whole": 3.0, "part": None}, 10, 1, {}),
+        RunResult("a", 0, {"whole": 1.0, "part": 4.0}, 10, 1, {}),
+        RunResult("a", 1, {"whole": 3.0, "part": None}, 10, 1, {}),
     )
-    row = Row("a", runs, {"whole": Printed(2.0)})
+    row = TableRow("a", runs, {"whole": PaperFigure(2.0)})
     assert row.mean(whole) == 2.0
     assert row.std(whole) is None
     assert row.mean(part) == 4.0

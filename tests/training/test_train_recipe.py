@@ -65,7 +65,7 @@ def test_what_is_learnt_is_the_cross_entropy_to_the_answers(tmp_path):
     assert any(v["train/accuracy"] for v in values)
 
 
-def test_another_lesson_is_another_run(tmp_path):
+def test_other_soft_labels_are_another_run(tmp_path):
     images = ScaleDataModule(DATA)
     first = SoftLabels(shares(images, 0.6), images.class_names)
     other = SoftLabels(shares(images, 0.9), images.class_names)
@@ -76,14 +76,16 @@ def test_another_lesson_is_another_run(tmp_path):
     assert one.fingerprint()["images"] == images.fingerprint()["images"]
 
 
-def test_lessons_that_do_not_fit_are_refused():
+def test_soft_labels_that_do_not_fit_are_refused():
     images = ScaleDataModule(DATA)
     good = shares(images, 0.5)
-    with pytest.raises(InputError, match=r"\[N, 10\] shares for train and validation, got train"):
+    with pytest.raises(
+        InputError, match=r"\[N, 10\] probabilities for train and validation, got train"
+    ):
         SoftLabels({"train": good["train"]}, images.class_names)
-    with pytest.raises(InputError, match="shares for train and validation"):
+    with pytest.raises(InputError, match="probabilities for train and validation"):
         SoftLabels({**good, "train": good["train"][:, :3]}, images.class_names)
-    with pytest.raises(InputError, match="answers to 5 images for train, and there are 60"):
+    with pytest.raises(InputError, match="probabilities of 5 images for train, and there are 60"):
         images.learn_from(SoftLabels({**good, "train": good["train"][:5]}, images.class_names))
 
 

@@ -127,7 +127,7 @@ def registered_figures() -> Mapping[str, Figure]:
 
 
 @dataclass(frozen=True)
-class _AtScales:
+class _FigureValues:
     """A figure at each scale; of a proportion the counts too."""
 
     values: list[float]
@@ -264,7 +264,7 @@ class ScaleCurve:
             "interval": {str(s): list(self.interval(s)) for s in self.scales},
         }
 
-    def _lookup(self, name: str) -> tuple[Figure, _AtScales]:
+    def _lookup(self, name: str) -> tuple[Figure, _FigureValues]:
         figure = _REGISTRY.get(name)
         values = None if figure is None else self._at_scales(figure)
         if figure is None or values is None:
@@ -273,7 +273,7 @@ class ScaleCurve:
             raise InputError(f"figures here are {', '.join(self.figures)}, got {name!r}{why}")
         return figure, values
 
-    def _at_scales(self, figure: Figure) -> _AtScales | None:
+    def _at_scales(self, figure: Figure) -> _FigureValues | None:
         if figure not in self._computed:
             column = figure.values(self)
             values = None
@@ -281,12 +281,12 @@ class ScaleCurve:
                 proportion = column.dtype == torch.bool and figure.statistic is None
                 counts = column.sum(dim=1).tolist() if proportion else None
                 means = figure.of_means(column.double().mean(dim=1))
-                values = _AtScales(means.tolist(), counts)
+                values = _FigureValues(means.tolist(), counts)
             self._computed[figure] = values
         return self._computed[figure]
 
     @cached_property
-    def _computed(self) -> dict[Figure, _AtScales | None]:
+    def _computed(self) -> dict[Figure, _FigureValues | None]:
         return {}
 
     @cached_property

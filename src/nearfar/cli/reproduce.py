@@ -14,7 +14,7 @@ EXAMPLES = """\
   nearfar reproduce mnist-scale --jobs 2
   nearfar reproduce weak-scales --now
   nearfar reproduce mnist-scale --rows hierarchical,SI
-  nearfar reproduce mnist-scale --given other-machine/results/mnist-scale
+  nearfar reproduce mnist-scale --result_files other-machine/results/mnist-scale
 """
 
 
@@ -38,9 +38,10 @@ def _show(result: ReproduceResult, fast: bool) -> None:
     console.print(grid)
     if fast:
         console.print("A smoke run: everything works, but these figures mean nothing.")
-    if result.left:
+    if result.runs_left:
         console.print(
-            f"{result.left} runs are still to come: the same command without --now and --rows trains them."
+            f"{result.runs_left} runs are not trained yet: the same command without --now and --rows trains "
+            f"them."
         )
     console.print(
         f"\nNext:\n  read {result.out / 'table.md'} (the paper's figures beside ours)\n"

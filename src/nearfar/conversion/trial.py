@@ -81,8 +81,8 @@ def tried(network: nn.Module, converted: nn.Module, plan: Plan, side: int | None
     """
     if any(p.device.type == "meta" for p in network.parameters()):
         return plan
-    known = side or published_side(network)
-    for guess in (known,) if known else _SIDES:
+    canvas = side or published_side(network)
+    for guess in (canvas,) if canvas else _SIDES:
         images = _images(network, guess)
         before = _logits(network, images)
         if not isinstance(before, Exception):
@@ -93,7 +93,7 @@ def tried(network: nn.Module, converted: nn.Module, plan: Plan, side: int | None
     with _recorded(converted, [c.name for c in plan.changes], ran):
         after = _logits(converted, images)
     if isinstance(after, Exception):
-        if not known:
+        if not canvas:
             return plan
         raise InputError(
             f"the converted network does not take images of {images.shape[-2]}×{images.shape[-1]}, which the "

@@ -119,10 +119,10 @@ def united(parts: Sequence[Tracked], rank: int) -> Tracked:
     one, *others = parts
     if others or one.unit.dim() < rank:
         one, *others = (replace(p, unit=p.unit[(None,) * (rank - p.unit.dim())]) for p in parts)
-    return functools.reduce(_both, others, one)
+    return functools.reduce(_combined, others, one)
 
 
-def _both(one: Tracked, other: Tracked) -> Tracked:
+def _combined(one: Tracked, other: Tracked) -> Tracked:
     if "whole image" in (one.field, other.field):
         return Tracked(one.axis, "whole image", units(one.unit.dim()))
     alike = torch.equal(one.unit, other.unit)

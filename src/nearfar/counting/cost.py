@@ -12,12 +12,12 @@ from torch import Tensor
 from nearfar.counting.receptive_field import Call
 from nearfar.counting.table import Kind
 
-__all__ = ["Cost", "cost_of"]
+__all__ = ["CallCost", "cost_of"]
 
 aten: Any = torch.ops.aten
 
 
-class Cost(NamedTuple):
+class CallCost(NamedTuple):
     """Of a layer's operator. ``connections`` are without those of the bias."""
 
     kind: Kind
@@ -27,7 +27,7 @@ class Cost(NamedTuple):
     bias: Tensor | None = None
 
 
-def cost_of(calls: Sequence[Call]) -> Cost | None:
+def cost_of(calls: Sequence[Call]) -> CallCost | None:
     """What a call costs, seen along rows and along columns; ``None`` if it is no layer's."""
     call, output = calls[0], calls[0].outputs[0]
     match call.func.overloadpacket.__name__:
@@ -35,26 +35,26 @@ def cost_of(calls: Sequence[Call]) -> Cost | None:
             # A transposed convolution gives each input unit its connections, an ordinary one each output.
             units = (call["input"] if call["transposed"] else output).numel()
             size = units * math.prod(call["weight"].shape[1:])
-            return Cost("convolution", size, size, call["weight"], call["bias"])
+            return CallCost("convolution", size, size, call["weight"], call["bias"])
         case "linear":
             size = output.numel() * call["weight"].shape[-1]
-            return Cost("dense", size, size, call["weight"], call["bias"])
+            return CallCost("dense", size, size, call["weight"], call["bias"])
         case "scaled_dot_product_attention":
             query, key, value = (call[name].shape for name in ("query", "key", "value"))
             pairs = math.prod(query[:-1]) * key[-2]
-            return Cost("product", 0, pairs * (query[-1] + value[-1]))
+            return CallCost("product", 0, pairs * (query[-1] + value[-1]))
         case "mm" | "addmm" | "bmm" | "baddbmm":
             a, b = call.factors()
             size = output.numel() * a.shape[-1]
             constants = [t for t in (a, b) if call.tracked(t) is None]
             if not constants:
-                return Cost("product", 0, size)
+                return CallCost("product", 0, size)
             bias = None if a is call.input else call.input
             # By a constant matrix something is resized, say, which is not counted.
-            learnt = all(call.learnt(t) for t in constants)
-            return Cost("dense", size, size, constants[-1], bias) if learnt else None
+            is_parameter = all(call.is_parameter(t) for t in constants)
+            return CallCost("dense", size, size, constants[-1], bias) if is_parameter else None
     reads = _pooled(calls)
-    return Cost("pool", reads) if reads else None
+    return CallCost("pool", reads) if reads else None
 
 
 def _pooled(calls: Sequence[Call]) -> int:

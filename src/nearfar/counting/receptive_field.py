@@ -35,14 +35,14 @@ class Call:
         arguments: by the names of its schema.
         outputs: the tensors that it has put out.
         tracked: what a value depends on along the axis; ``None`` if not on the image.
-        learnt: whether a value comes from parameters.
+        is_parameter: whether a value comes from parameters.
     """
 
     func: Any
     arguments: dict[str, Any]
     outputs: list[Tensor]
     tracked: Callable[[Any], Tracked | None]
-    learnt: Callable[[Any], bool]
+    is_parameter: Callable[[Any], bool]
     axis: int
 
     def __getitem__(self, name: str) -> Any:
@@ -268,7 +268,7 @@ def _product(call: Call) -> Tracked:
     parts = []
     for factor, partner, dim in ((a, b, call.rank - 1), (b, a, call.rank - 2)):
         tracked = call.tracked(factor)
-        constant = call.tracked(partner) is None and not call.learnt(partner)
+        constant = call.tracked(partner) is None and not call.is_parameter(partner)
         if tracked is not None and constant and dim in tracked.dims:
             # It may read but little: it resizes, say.
             parts.append(tracked.lost({dim: call.outputs[0].shape[dim]}))

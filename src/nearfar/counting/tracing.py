@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from nearfar.counting.axis_tracking import Tracked, tracked_image, units
-from nearfar.counting.cost import Cost, cost_of
+from nearfar.counting.cost import CallCost, cost_of
 from nearfar.counting.receptive_field import Call, has_rule, propagate, through_layer
 from nearfar.counting.table import SUMS, Kind, Reach, Row
 from nearfar.errors import InputError
@@ -218,7 +218,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return Tracked(axis, "not known", units(value.dim()))
         return self._fields[value][axis] if value in self._fields else None
 
-    def _enter(self, call: Call, cost: Cost, fields: Any) -> None:
+    def _enter(self, call: Call, cost: CallCost, fields: Any) -> None:
         """Adds an operator to its layer."""
         frame = self._stack[-1] if self._stack else _Frame("")
         layer, sums = frame.layer, Counter[str]()

@@ -93,22 +93,22 @@ class ScaleDataModule(L.LightningDataModule):
         return self.spec.protocol.render(images, scale, channels=self.in_chans, margin=margin)
 
     def learn_from(self, soft_labels: SoftLabels) -> None:
-        """Teaches a teacher's answers in place of the labels of training and validation images.
+        """Takes a teacher's probabilities in place of the labels of training and validation images.
 
         Raises:
-            InputError: answers to another number of images.
+            InputError: probabilities of another number of images.
         """
-        for split, shares in soft_labels.probabilities.items():
-            if len(shares) != len(self.indices[split]):
+        for split, probabilities in soft_labels.probabilities.items():
+            if len(probabilities) != len(self.indices[split]):
                 raise InputError(
-                    f"the soft_labels has answers to {len(shares)} images for {split}, and there are "
-                    f"{len(self.indices[split])}; ask the teacher about these images"
+                    f"the soft labels hold probabilities of {len(probabilities)} images for {split}, and "
+                    f"there are {len(self.indices[split])}; compute them on these images"
                 )
         self._soft_labels = soft_labels
         self.class_names = soft_labels.class_names
 
     def labels(self, split: str) -> Tensor:
-        """The labels of :meth:`images`, ``[N]``; of a soft_labels, the largest shares."""
+        """The labels of :meth:`images`, ``[N]``; of soft labels, the likeliest."""
         if self._soft_labels is not None and split in self._soft_labels.probabilities:
             return self._soft_labels.probabilities[split].argmax(1)
         return self._labels[self.indices[split]]

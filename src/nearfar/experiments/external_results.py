@@ -9,20 +9,20 @@ from typing import Any
 
 from nearfar.errors import InputError
 from nearfar.experiments.config_diff import with_changes
-from nearfar.experiments.tables.table import Measured, Run, Table
+from nearfar.experiments.tables.table import Run, RunResult, Table
 from nearfar.experiments.writing import SCHEMA
 from nearfar.training import Recipe
 
-__all__ = ["finished_elsewhere"]
+__all__ = ["external_results"]
 
 #: What ``results.json`` says of a run besides its figures.
 _SAID = ("seed", "best_epoch", "made", "recipe")
-_MADE = ("measure", "machine", "date", "versions")
+_PROVENANCE = ("measure", "machine", "date", "versions")
 
 
-def finished_elsewhere(
+def external_results(
     table: Table, runs: Sequence[Run], files: Sequence[Path]
-) -> dict[int, Measured]:
+) -> dict[int, RunResult]:
     """What ``results.json`` files hold of a table's runs, by the run's place among them.
 
     Runs of another recipe, or measured in another way, are no runs of the table and are left out.
@@ -36,27 +36,27 @@ def finished_elsewhere(
         InputError: a file that is missing, is not such a file, holds another table or a smoke run, or
             no run of the table.
     """
-    found: dict[int, Measured] = {}
+    results: dict[int, RunResult] = {}
     for file in files:
-        held = file / "results.json" if file.is_dir() else file
+        path = file / "results.json" if file.is_dir() else file
         of_this_table = {
             i: measured
-            for measured in _read(table, held)
+            for measured in _read(table, path)
             for i, run in enumerate(runs)
             if (run.row, run.recipe) == (measured.row, _recipe(measured))
         }
         if not of_this_table:
             raise InputError(
-                f"{held} holds no run whose row, recipe and way of measuring are those of {table.name} in "
+                f"{path} holds no run whose row, recipe and way of measuring are those of {table.name} in "
                 f"this version of nearfar; leave it out"
             )
-        found = of_this_table | found
-    return found
+        results = of_this_table | results
+    return results
 
 
-def _read(table: Table, file: Path) -> list[Measured]:
+def _read(table: Table, file: Path) -> list[RunResult]:
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as cause:
         raise InputError(
             f"{file} cannot be read: {cause.strerror}; name a results.json of {table.name} or its folder"
@@ -65,19 +65,19 @@ def _read(table: Table, file: Path) -> list[Measured]:
         raise InputError(
             f"{file} is no JSON ({cause}); name a results.json of {table.name} or its folder"
         ) from cause
-    schema = held.get("schema") if isinstance(held, dict) else None
+    schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise InputError(
             f"{file} must be a results.json of this version of nearfar ({SCHEMA}), got {schema!r}"
         )
-    if held.get("table") != table.name:
-        raise InputError(f"{file} holds results of {held.get('table')}, and not of {table.name}")
-    if held.get("smoke_run"):
+    if content.get("table") != table.name:
+        raise InputError(f"{file} holds results of {content.get('table')}, and not of {table.name}")
+    if content.get("smoke_run"):
         raise InputError(f"{file} holds the figures of a smoke run, which mean nothing")
     try:
         return [
             _measured(table, row, run)
-            for row in held["rows"]
+            for row in content["rows"]
             for run in row["runs"]
             if run["made"]["measure"] == table.version
         ]
@@ -88,21 +88,23 @@ def _read(table: Table, file: Path) -> list[Measured]:
         ) from cause
 
 
-def _measured(table: Table, row: Mapping[str, Any], run: Mapping[str, Any]) -> Measured:
+def _measured(table: Table, row: Mapping[str, Any], run: Mapping[str, Any]) -> RunResult:
     values = {key: value for key, value in run.items() if key not in _SAID}
     figure = values[table.columns[0].key]
     if not isinstance(figure, int | float | None) or isinstance(figure, bool):
         raise ValueError(f"figure {figure!r}")
-    made = {key: run["made"][key] for key in _MADE}
-    made["versions"] = dict(made["versions"])
-    made["images"] = run["made"].get("images", "")
-    made["recipe"] = with_changes(row["recipe"], run["recipe"])
-    return Measured(row["name"], run["seed"], values, row["parameters"], run["best_epoch"], made)
+    provenance = {key: run["made"][key] for key in _PROVENANCE}
+    provenance["versions"] = dict(provenance["versions"])
+    provenance["images"] = run["made"].get("images", "")
+    provenance["recipe"] = with_changes(row["recipe"], run["recipe"])
+    return RunResult(
+        row["name"], run["seed"], values, row["parameters"], run["best_epoch"], provenance
+    )
 
 
-def _recipe(measured: Measured) -> Recipe | None:
+def _recipe(measured: RunResult) -> Recipe | None:
     """Nothing where another version of nearfar wrote what this one does not know."""
     try:
-        return Recipe.from_dict(measured.made["recipe"])
+        return Recipe.from_dict(measured.provenance["recipe"])
     except InputError:
         return None

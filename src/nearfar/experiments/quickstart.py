@@ -129,21 +129,21 @@ def quickstart(
         trained[name] = train(
             spec, data, fit, seed=seed, out=folder, progress=plan.part(name, "training")
         )
-        found = audit(
+        outcome = audit(
             folder / WEIGHTS, spec=AuditSpec(flips=0), progress=plan.part(name, "auditing")
         )
-        audits[name] = found.only
-    shown = ScaleDataModule(data)
-    batch = shown.images("test", 1.0)[:_TIMED_BATCH]
+        audits[name] = outcome.only
+    data_module = ScaleDataModule(data)
+    batch = data_module.images("test", 1.0)[:_TIMED_BATCH]
     models = {name: checkpoint.model for name, checkpoint in trained.items()}
     seconds = time_batches(models, batch)
-    curves = {name: found.curve for name, found in audits.items()}
-    said = findings(curves, "plain")
-    _write_results(out, seed, fast, trained, audits, said)
+    curves = {name: outcome.curve for name, outcome in audits.items()}
+    sentences = findings(curves, "plain")
+    _write_results(out, seed, fast, trained, audits, sentences)
     _write_timings(out, len(batch), seconds)
-    _write_report(out, seed, fast, shown, models, audits, seconds, said)
+    _write_report(out, seed, fast, data_module, models, audits, seconds, sentences)
     plan.finished()
-    return QuickstartResult(out, audits, seconds, said, moved)
+    return QuickstartResult(out, audits, seconds, sentences, moved)
 
 
 class _Plan:
@@ -187,19 +187,19 @@ def _claim(out: Path, seed: int, fast: bool) -> Path | None:
     )
     moved = None
     if out.is_dir() and any(out.iterdir()):
-        found = marker.read_text() if marker.is_file() else ""
-        if not found.startswith("# nearfar quickstart"):
+        text_before = marker.read_text() if marker.is_file() else ""
+        if not text_before.startswith("# nearfar quickstart"):
             raise InputError(
                 f"{out} is not empty and holds no quickstart run; choose another folder with --out"
             )
-        if found != text:
-            here = out.resolve()  # "." has no name to add to
+        if text_before != text:
+            folder = out.resolve()  # "." has no name to add to
             moved = next(
-                place
+                free
                 for i in range(1, 10_000)
-                if not (place := here.with_name(f"{here.name}.{i}")).exists()
+                if not (free := folder.with_name(f"{folder.name}.{i}")).exists()
             )
-            here.rename(moved)
+            folder.rename(moved)
             _LOG.info("moved the earlier run, made with other settings, to %s", moved)
     make_folder(out)
     write_atomically(marker, text)
@@ -216,7 +216,7 @@ def _write_results(
     fast: bool,
     trained: Mapping[str, Checkpoint],
     audits: Mapping[str, AuditResult],
-    said: list[str],
+    sentences: list[str],
 ) -> None:
     """Figures that the seed decides; those of the clock are in timings.json."""
     results: dict[str, Any] = {
@@ -242,7 +242,7 @@ def _write_results(
             }
             for name, checkpoint in trained.items()
         },
-        "findings": said,
+        "findings": sentences,
     }
     write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
 
@@ -263,20 +263,20 @@ def _write_report(
     out: Path,
     seed: int,
     fast: bool,
-    shown: ScaleDataModule,
+    data_module: ScaleDataModule,
     models: Mapping[str, torch.nn.Module],
     audits: Mapping[str, AuditResult],
     seconds: Mapping[str, float],
-    said: list[str],
+    sentences: list[str],
 ) -> None:
-    curves = {name: found.curve for name, found in audits.items()}
+    curves = {name: winners.curve for name, winners in audits.items()}
     scales = curves["plain"].scales
-    labels = shown.labels("test")
+    labels = data_module.labels("test")
     # The first test image of each of the first few classes that come up: not chosen by hand.
     firsts = {int(label): i for i, label in reversed(list(enumerate(labels)))}
     chosen = sorted(firsts.values())[:_EXAMPLES]
-    at_scale = {s: shown.images("test", s) for s in sorted({*scales, *_WINNER_SCALES})}
-    names = shown.class_names
+    at_scale = {s: data_module.images("test", s) for s in sorted({*scales, *_WINNER_SCALES})}
+    names = data_module.class_names
     examples = [
         Example(
             names[int(labels[i])],
@@ -292,8 +292,8 @@ def _write_report(
     columns = [(i, s) for i in chosen[:2] for s in _WINNER_SCALES]
     images = torch.stack([at_scale[s][i] for i, s in columns])
     maps = {
-        f"layer {k}": list(found)
-        for k, found in enumerate(winner_maps(models["si"], images).values(), start=1)
+        f"layer {k}": list(winners)
+        for k, winners in enumerate(winner_maps(models["si"], images).values(), start=1)
     }
     winner_figure = plot_winners(
         [image[0] for image in images], maps, [f"{s:g}×" for _, s in columns], first_si.scales
@@ -305,10 +305,10 @@ def _write_report(
     report = Report(
         title="Who still knows the digit when it is far, or very near?"
         + (" (A smoke run: its figures mean nothing.)" if fast else ""),
-        findings=said,
+        findings=sentences,
         nets=_DESCRIPTIONS,
         curves=curves,
-        costs={name: _cost(found) for name, found in audits.items()},
+        costs={name: _cost(winners) for name, winners in audits.items()},
         seconds=seconds,
         batch=_TIMED_BATCH,
         curve_figure=curve_figure,
@@ -320,7 +320,7 @@ def _write_report(
         command=_command(seed, fast),
         provenance=(
             f"Data: scikit-learn's load_digits, real handwriting of 8×8 pixels (enlarging it adds no "
-            f"detail), {shown.spec.train} images to train, {shown.spec.validation} to choose the "
+            f"detail), {data_module.spec.train} images to train, {data_module.spec.validation} to choose the "
             f"epoch, {len(labels)} to test. Seed {seed}, nearfar {__version__}, torch "
             f"{torch.__version__}, {today()}."
         ),
@@ -328,9 +328,9 @@ def _write_report(
     write_atomically(out / "report.html", render_report(report))
 
 
-def _cost(found: AuditResult) -> Cost:
-    assert found.cost is not None, "these nets can be looked into"
-    return found.cost
+def _cost(result: AuditResult) -> Cost:
+    assert result.cost is not None, "these nets can be looked into"
+    return result.cost
 
 
 def _winner_means(model: torch.nn.Module, at_scale: Mapping[float, torch.Tensor]) -> str:
@@ -353,8 +353,8 @@ def _winner_means(model: torch.nn.Module, at_scale: Mapping[float, torch.Tensor]
 
 def _on_strokes(model: torch.nn.Module, images: torch.Tensor) -> list[float]:
     """The mean winning scale of each SI-layer where there is ink."""
-    found = []
+    means = []
     for winners in winner_maps(model, images).values():
         ink = torch.nn.functional.adaptive_max_pool2d(images, winners.shape[-2:])[:, 0] > 0.5
-        found.append(float(winners[ink].log2().nanmean().exp2()))
-    return found
+        means.append(float(winners[ink].log2().nanmean().exp2()))
+    return means

@@ -12,11 +12,11 @@ from typing import Any
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.auditing.report import figure_bytes
 from nearfar.errors import InputError
-from nearfar.experiments.external_results import finished_elsewhere
+from nearfar.experiments.external_results import external_results
 from nearfar.experiments.running import all_finished, run_all, still_to_train
 from nearfar.experiments.tables import TABLES
-from nearfar.experiments.tables.table import Measured, Row, Run, Table
-from nearfar.experiments.writing import Making, as_json, as_markdown
+from nearfar.experiments.tables.table import Run, RunResult, Table, TableRow
+from nearfar.experiments.writing import TableStatus, as_json, as_markdown
 from nearfar.progress import Progress, silent
 
 __all__ = ["ReproduceResult", "reproduce"]
@@ -37,8 +37,8 @@ class ReproduceResult:
 
     table: Table
     out: Path
-    rows: Sequence[Row]
-    left: int
+    rows: Sequence[TableRow]
+    runs_left: int
 
 
 def reproduce(
@@ -49,7 +49,7 @@ def reproduce(
     fast: bool = False,
     now: bool = False,
     rows: tuple[str, ...] = (),
-    given: tuple[Path, ...] = (),
+    result_files: tuple[Path, ...] = (),
     progress: Progress = silent,
 ) -> ReproduceResult:
     """Runs one of the papers' comparisons and sets our figures beside the paper's.
@@ -60,7 +60,7 @@ def reproduce(
     where it stopped when started again, inside a run too.
 
     Several machines can share a table: each trains some of its ``rows``, and the last takes the others'
-    results with ``given``. With ``rows`` or ``now`` the table is written with the runs that there are.
+    results with ``result_files``. With ``rows`` or ``now`` the table is written with the runs that there are.
 
     Args:
         table: which comparison: mnist-scale, invariance, relu-vs-tanh, tiny-imagenet, cifar or
@@ -73,49 +73,49 @@ def reproduce(
         now: train nothing; write the table from the runs that are finished.
         rows: names or patterns such as ``zooming*``: train the runs of these rows only, and write the
             table from all that are finished.
-        given: results.json files, or the folders they lie in, of which runs of the same recipe and
+        result_files: results.json files, or the folders they lie in, of which runs of the same recipe and
             measurement are taken and not trained again.
         progress: called after each epoch and each part of a measurement.
 
     Raises:
         InputError: no such table or row, missing data, ``now`` with ``rows``, a smoke run with
-            ``given``, runs given of another edition of the images, folders and files that hold
+            ``result_files``, runs given of another edition of the images, folders and files that hold
             something else, or more runs than would be written.
     """
     chosen, runs = find_table(table, fast)
-    _check_options(fast, now, rows, given)
+    _check_options(fast, now, rows, result_files)
     named = _rows_named(chosen, runs, (rows,) if isinstance(rows, str) else rows)
-    files = [given] if isinstance(given, str | Path) else given
-    elsewhere = finished_elsewhere(chosen, runs, [Path(file) for file in files])
+    files = [result_files] if isinstance(result_files, str | Path) else result_files
+    elsewhere = external_results(chosen, runs, [Path(file) for file in files])
     work = Path(work) / "smoke" if fast else Path(work)
-    place = Path("runs/smoke" if fast else "results") / table if out is None else Path(out)
-    _check_place(place, table, fast)
-    found = all_finished(chosen, runs, work, elsewhere)
-    if given:
-        _check_editions(found.values())
-    if now and not found:
+    folder = Path("runs/smoke" if fast else "results") / table if out is None else Path(out)
+    _check_folder(folder, table, fast)
+    results = all_finished(chosen, runs, work, elsewhere)
+    if result_files:
+        _check_editions(results.values())
+    if now and not results:
         raise InputError(f"no run of {table} is finished in {work}; leave out --now to train them")
-    coming = [] if now else still_to_train(runs, found, named)
-    _keep_more(place, len(found) + len(coming))
+    to_train = [] if now else still_to_train(runs, results, named)
+    _keep_more(folder, len(results) + len(to_train))
     if now:
-        measured = [found[i] for i in sorted(found)]
+        measured = [results[i] for i in sorted(results)]
     else:
         measured = run_all(
-            chosen, find_table, fast, work, jobs, progress, rows=named, given=elsewhere
+            chosen, find_table, fast, work, jobs, progress, rows=named, external=elsewhere
         )
-    if given:
+    if result_files:
         _check_editions(measured)
     lines = chosen.rows(measured)
-    left = len(runs) - len(measured)
+    runs_left = len(runs) - len(measured)
     command = f"nearfar reproduce {table}"
     command += (f" --jobs {jobs}" if jobs > 1 else "") + (" --fast" if fast else "")
-    made = Making(command, fast, left)
-    make_folder(place)
-    figures = json.dumps(as_json(chosen, lines, made), indent=1, allow_nan=False) + "\n"
-    write_atomically(place / _FIGURES, figures)
-    write_atomically(place / "table.md", as_markdown(chosen, lines, made))
-    write_atomically(place / "picture.png", figure_bytes(chosen.picture(lines), "png"))
-    return ReproduceResult(chosen, place, lines, left)
+    status = TableStatus(command, fast, runs_left)
+    make_folder(folder)
+    figures = json.dumps(as_json(chosen, lines, status), indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / _FIGURES, figures)
+    write_atomically(folder / "table.md", as_markdown(chosen, lines, status))
+    write_atomically(folder / "picture.png", figure_bytes(chosen.picture(lines), "png"))
+    return ReproduceResult(chosen, folder, lines, runs_left)
 
 
 def find_table(name: str, fast: bool) -> tuple[Table, list[Run]]:
@@ -129,12 +129,14 @@ def find_table(name: str, fast: bool) -> tuple[Table, list[Run]]:
     return TABLES[name], TABLES[name].runs(fast)
 
 
-def _check_options(fast: bool, now: bool, rows: Sequence[str], given: Sequence[Path]) -> None:
+def _check_options(
+    fast: bool, now: bool, rows: Sequence[str], result_files: Sequence[Path]
+) -> None:
     """Refuses options that contradict each other."""
     if now and rows:
         raise InputError("now trains nothing, so rows would choose nothing; leave out one of them")
-    if fast and given:
-        raise InputError("a smoke run's figures are its own; leave out given, or fast")
+    if fast and result_files:
+        raise InputError("a smoke run's figures are its own; leave out result_files, or fast")
 
 
 def _rows_named(table: Table, runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
@@ -149,47 +151,47 @@ def _rows_named(table: Table, runs: Sequence[Run], patterns: Sequence[str]) -> l
     return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
 
-def _check_place(place: Path, table: str, fast: bool) -> None:
+def _check_folder(folder: Path, table: str, fast: bool) -> None:
     """Refuses a folder whose files are not this table's, before anything is trained."""
-    if place.exists() and not place.is_dir():
-        raise InputError(f"{place} is a file; choose a folder with --out")
-    if not place.is_dir() or not any(place.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; choose a folder with --out")
+    if not folder.is_dir() or not any(folder.iterdir()):
         return
-    holds = _results(place)
+    holds = _results(folder)
     if holds.get("table") != table:
         raise InputError(
-            f"{place} is not empty and holds no results of {table}; choose another folder with --out"
+            f"{folder} is not empty and holds no results of {table}; choose another folder with --out"
         )
     if fast and not holds.get("smoke_run"):
         raise InputError(
-            f"{place} holds the figures of a whole run of {table}, which a smoke run must not replace; "
+            f"{folder} holds the figures of a whole run of {table}, which a smoke run must not replace; "
             f"choose another folder with --out"
         )
 
 
-def _keep_more(place: Path, runs: int) -> None:
+def _keep_more(folder: Path, runs: int) -> None:
     """Refuses to write fewer runs over more, before anything is trained."""
-    held = sum(len(row["runs"]) for row in _results(place).get("rows", []))
-    if held > runs:
+    held_runs = sum(len(row["runs"]) for row in _results(folder).get("rows", []))
+    if held_runs > runs:
         raise InputError(
-            f"{place} holds {held} runs, which {runs} must not replace; choose another folder with --out, or "
-            f"take them over with --given {place}"
+            f"{folder} holds {held_runs} runs, which {runs} must not replace; choose another folder with "
+            f"--out, or take them over with --result_files {folder}"
         )
 
 
-def _check_editions(measured: Iterable[Measured]) -> None:
+def _check_editions(measured: Iterable[RunResult]) -> None:
     """Refuses figures on different images in one table: recipes do not say which edition of a set."""
-    editions = sorted({str(m.made.get("images", "")) for m in measured})
+    editions = sorted({str(m.provenance.get("images", "")) for m in measured})
     if len(editions) > 1:
         raise InputError(
             f"the runs given and those here are of different images ({' and '.join(map(repr, editions))}), "
-            f"whose figures do not belong in one table; leave them out of --given"
+            f"whose figures do not belong in one table; leave them out of --result_files"
         )
 
 
-def _results(place: Path) -> dict[str, Any]:
+def _results(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((place / _FIGURES).read_text(encoding="utf-8"))
+        content = json.loads((folder / _FIGURES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -20,7 +20,7 @@ import torch
 
 from nearfar.atomic import write_atomically
 from nearfar.errors import InputError
-from nearfar.experiments.tables.table import Measured, Run, Table
+from nearfar.experiments.tables.table import Run, RunResult, Table
 from nearfar.progress import Progress, Step, quiet_lightning
 from nearfar.provenance import machine, today
 from nearfar.training import Recipe, train
@@ -35,35 +35,35 @@ Find = Callable[[str, bool], tuple[Table, list[Run]]]
 #: Share of a run's progress that training takes; measuring takes the rest.
 _TRAINING = 0.9
 _NEWS_EVERY = 0.3
-_NOTHING: Mapping[int, Measured] = MappingProxyType({})
+_NOTHING: Mapping[int, RunResult] = MappingProxyType({})
 
 
-def finished(table: Table, run: Run, work: Path) -> Measured | None:
+def finished(table: Table, run: Run, work: Path) -> RunResult | None:
     """What was measured of a run earlier, of the same recipe and in the same way; or nothing."""
     file = _file(table, run, work)
     if not file.is_file() or not (work / run.folder / WEIGHTS).is_file():
         return None
     try:
-        found = Measured(**json.loads(file.read_text(encoding="utf-8")))
-        same = Recipe.from_dict(found.made["recipe"]) == run.recipe
-        return found if same and found.made["measure"] == table.version else None
+        result = RunResult(**json.loads(file.read_text(encoding="utf-8")))
+        same = Recipe.from_dict(result.provenance["recipe"]) == run.recipe
+        return result if same and result.provenance["measure"] == table.version else None
     except (ValueError, TypeError, KeyError, InputError):  # of another version: measure again
         return None
 
 
 def all_finished(
-    table: Table, runs: Sequence[Run], work: Path, given: Mapping[int, Measured] = _NOTHING
-) -> dict[int, Measured]:
-    """The finished runs, those below ``work`` before those given, by their place among the table's."""
-    here = {i: done for i, run in enumerate(runs) if (done := finished(table, run, work))}
-    return {**given, **here}
+    table: Table, runs: Sequence[Run], work: Path, external: Mapping[int, RunResult] = _NOTHING
+) -> dict[int, RunResult]:
+    """The finished runs, those below ``work`` before external ones, by their place among the table's."""
+    own = {i: done for i, run in enumerate(runs) if (done := finished(table, run, work))}
+    return {**external, **own}
 
 
 def still_to_train(
-    runs: Sequence[Run], found: Mapping[int, Measured], rows: Sequence[str] = ()
+    runs: Sequence[Run], results: Mapping[int, RunResult], rows: Sequence[str] = ()
 ) -> list[int]:
     """Which runs are not finished, by their place; with ``rows``, of these rows only."""
-    return [i for i, run in enumerate(runs) if i not in found and (not rows or run.row in rows)]
+    return [i for i, run in enumerate(runs) if i not in results and (not rows or run.row in rows)]
 
 
 def run_all(
@@ -74,8 +74,8 @@ def run_all(
     jobs: int,
     progress: Progress,
     rows: Sequence[str] = (),
-    given: Mapping[int, Measured] = _NOTHING,
-) -> list[Measured]:
+    external: Mapping[int, RunResult] = _NOTHING,
+) -> list[RunResult]:
     """Trains and measures the runs of a table that are not finished.
 
     Args:
@@ -87,7 +87,7 @@ def run_all(
         jobs: processes at a time; each gets its share of the threads.
         progress: called with the number of finished runs and parts of runs.
         rows: train these rows' runs only; default: all.
-        given: runs that were finished elsewhere, by their place among the table's.
+        external: runs that were finished elsewhere, by their place among the table's.
 
     Returns:
         What was measured of all finished runs, in the runs' order.
@@ -98,24 +98,24 @@ def run_all(
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     runs = find(table.name, fast)[1]
-    found = all_finished(table, runs, work, given)
-    left = still_to_train(runs, found, rows)
-    shown = _Shown(table.name, len(found) + len(left), len(found), progress)
+    results = all_finished(table, runs, work, external)
+    to_train = still_to_train(runs, results, rows)
+    run_progress = _RunProgress(table.name, len(results) + len(to_train), len(results), progress)
     if jobs == 1:
-        for i in left:
-            found[i] = _one(table, runs[i], work, partial(shown, i))
-            shown.done(i)
+        for i in to_train:
+            results[i] = _one(table, runs[i], work, partial(run_progress, i))
+            run_progress.done(i)
     else:
         start = partial(_job, find, table.name, fast, work, torch.get_num_threads() // jobs)
-        _several(left, start, jobs, shown)
-        for i in left:
+        _several(to_train, start, jobs, run_progress)
+        for i in to_train:
             done = finished(table, runs[i], work)
             assert done is not None, "its process has kept it"
-            found[i] = done
-    return [found[i] for i in sorted(found)]
+            results[i] = done
+    return [results[i] for i in sorted(results)]
 
 
-class _Shown:
+class _RunProgress:
     """One measure of progress over all runs, also of those under way."""
 
     def __init__(self, name: str, total: int, already: int, progress: Progress) -> None:
@@ -133,13 +133,13 @@ class _Shown:
         self._tell("")
 
     def _tell(self, note: str) -> None:
-        left = self._total - self._done
-        task = f"{left} of {self._total} runs left" if left else "all runs done"
+        remaining = self._total - self._done
+        task = f"{remaining} of {self._total} runs left" if remaining else "all runs done"
         done = self._done + sum(self._under_way.values())
         self._progress(Step(f"{self._name}: {task}", done, self._total, note))
 
 
-def _one(table: Table, run: Run, work: Path, tell: Callable[[float, str], None]) -> Measured:
+def _one(table: Table, run: Run, work: Path, tell: Callable[[float, str], None]) -> RunResult:
     """Trains and measures one run, and keeps what was measured beside its weights."""
     recipe, folder = run.recipe, work / run.folder
     label = folder.name
@@ -151,15 +151,15 @@ def _one(table: Table, run: Run, work: Path, tell: Callable[[float, str], None])
         share = _TRAINING + (1 - _TRAINING) * step.done / step.total
         tell(share, f"{label}: {step.task} {step.note}")
 
-    given = (recipe.model, recipe.data, recipe.fit, recipe.trainer, recipe.seed)
+    specs = (recipe.model, recipe.data, recipe.fit, recipe.trainer, recipe.seed)
     try:
-        trained = train(*given, out=folder, progress=training)
+        trained = train(*specs, out=folder, progress=training)
     except InputError as cause:
         raise InputError(
             f"run {label} of {table.name}: {cause} (nearfar reproduce keeps its runs below --work)"
         ) from cause
     values = table.measure(run, trained, measuring)
-    made = {
+    provenance = {
         "recipe": trained.recipe.as_dict(),
         "measure": table.version,
         "images": trained.record.get("edition", ""),
@@ -168,17 +168,21 @@ def _one(table: Table, run: Run, work: Path, tell: Callable[[float, str], None])
         "versions": versions(),
     }
     size = sum(p.numel() for p in trained.model.parameters())
-    measured = Measured(run.row, recipe.seed, values, size, trained.record["best_epoch"], made)
+    measured = RunResult(
+        run.row, recipe.seed, values, size, trained.record["best_epoch"], provenance
+    )
     write_atomically(_file(table, run, work), json.dumps(dataclasses.asdict(measured), indent=1))
     return measured
 
 
-def _several(left: list[int], start: Callable[[int, Any], None], jobs: int, shown: _Shown) -> None:
+def _several(
+    to_train: list[int], start: Callable[[int, Any], None], jobs: int, run_progress: _RunProgress
+) -> None:
     """Each run in a process of its own, so many at a time; ends all of them if one fails."""
     # Forked copies of a process that has used threads may hang; fresh ones do not.
     context = multiprocessing.get_context("spawn")
     news: Any = context.Queue()
-    waiting, going = list(left), dict[int, BaseProcess]()
+    waiting, going = list(to_train), dict[int, BaseProcess]()
     try:
         while waiting or going:
             while waiting and len(going) < jobs:
@@ -187,11 +191,11 @@ def _several(left: list[int], start: Callable[[int, Any], None], jobs: int, show
                 going[i].start()
             ended = [i for i, process in going.items() if process.exitcode is not None]
             # After it was seen to have ended, nothing more comes of a process.
-            _pass_on(news, shown)
+            _pass_on(news, run_progress)
             for i in ended:
                 if status := going.pop(i).exitcode:
                     raise RuntimeError(f"a training process ended with status {status}")
-                shown.done(i)
+                run_progress.done(i)
     finally:  # what is unfinished goes on another time, from where it was
         for process in going.values():
             process.kill()
@@ -199,7 +203,7 @@ def _several(left: list[int], start: Callable[[int, Any], None], jobs: int, show
             process.join()
 
 
-def _pass_on(news: Any, shown: _Shown) -> None:
+def _pass_on(news: Any, run_progress: _RunProgress) -> None:
     """Shows what the processes tell, until they are silent for a moment; raises the fault one names."""
     while True:
         try:
@@ -208,7 +212,7 @@ def _pass_on(news: Any, shown: _Shown) -> None:
             return
         if share is None:
             raise InputError(note)
-        shown(i, share, note)
+        run_progress(i, share, note)
 
 
 def _job(find: Find, name: str, fast: bool, work: Path, threads: int, i: int, news: Any) -> None:

@@ -7,46 +7,46 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearfar.experiments.config_diff import changes
-from nearfar.experiments.tables.table import Column, Measured, Printed, Row, Table
+from nearfar.experiments.tables.table import Column, PaperFigure, RunResult, Table, TableRow
 from nearfar.training import Recipe
 
-__all__ = ["SCHEMA", "Making", "as_json", "as_markdown", "ours"]
+__all__ = ["SCHEMA", "TableStatus", "as_json", "as_markdown", "ours"]
 
 #: The format of ``results.json``.
 SCHEMA = "nearfar.table/2"
 
 
 @dataclass(frozen=True)
-class Making:
+class TableStatus:
     """How figures were made.
 
     Attributes:
         command: what was run.
         fast: a smoke run, whose figures mean nothing.
-        left: how many runs are still to come.
+        runs_left: how many runs are still to come.
     """
 
     command: str
     fast: bool
-    left: int
+    runs_left: int
 
 
-def as_json(table: Table, rows: Sequence[Row], made: Making) -> dict[str, Any]:
+def as_json(table: Table, rows: Sequence[TableRow], status: TableStatus) -> dict[str, Any]:
     """Everything that was measured, every seed's run included.
 
     Args:
         table: which.
         rows: its finished rows.
-        made: how.
+        status: how they were made.
     """
     return {
         "schema": SCHEMA,
         "table": table.name,
         "title": table.title,
         "source": table.source,
-        "command": made.command,
-        "smoke_run": made.fast,
-        "runs_left": made.left,
+        "command": status.command,
+        "smoke_run": status.fast,
+        "runs_left": status.runs_left,
         **_provenance(rows),
         "columns": {column.key: column.title for column in table.columns},
         "rows": [_row(table, row) for row in rows],
@@ -54,21 +54,23 @@ def as_json(table: Table, rows: Sequence[Row], made: Making) -> dict[str, Any]:
     }
 
 
-def _provenance(rows: Sequence[Row]) -> dict[str, str]:
+def _provenance(rows: Sequence[TableRow]) -> dict[str, str]:
     """Machines, dates and versions of the measurements, each once."""
-    runs = [run.made for row in rows for run in row.runs]
-    used = {", ".join(f"{k} {v}" for k, v in made["versions"].items()) for made in runs}
-    dates = sorted({made["date"] for made in runs})
-    editions = sorted({made["images"] for made in runs if made.get("images")})
+    runs = [run.provenance for row in rows for run in row.runs]
+    versions = {
+        ", ".join(f"{k} {v}" for k, v in provenance["versions"].items()) for provenance in runs
+    }
+    dates = sorted({provenance["date"] for provenance in runs})
+    editions = sorted({provenance["images"] for provenance in runs if provenance.get("images")})
     return {
         "images": "; ".join(editions),
-        "machine": "; ".join(sorted({made["machine"] for made in runs})),
+        "machine": "; ".join(sorted({provenance["machine"] for provenance in runs})),
         "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
-        "versions": "; ".join(sorted(used)),
+        "versions": "; ".join(sorted(versions)),
     }
 
 
-def _row(table: Table, row: Row) -> dict[str, Any]:
+def _row(table: Table, row: TableRow) -> dict[str, Any]:
     first = table.columns[0]
     recipe = _recipe(row.runs[0])
     return {
@@ -90,30 +92,30 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
     }
 
 
-def _run(run: Measured, of_the_row: dict[str, Any]) -> dict[str, Any]:
+def _run(run: RunResult, of_the_row: dict[str, Any]) -> dict[str, Any]:
     """A run's figures, and how it was made: in what its recipe differs from the row's first run's."""
-    made = {key: value for key, value in run.made.items() if key != "recipe"}
+    provenance = {key: value for key, value in run.provenance.items() if key != "recipe"}
     recipe = changes(_recipe(run), of_the_row)
-    told = {"seed": run.seed, "best_epoch": run.best_epoch, **run.values}
-    return {**told, "recipe": recipe, "made": made}
+    figures = {"seed": run.seed, "best_epoch": run.best_epoch, **run.values}
+    return {**figures, "recipe": recipe, "made": provenance}
 
 
-def _recipe(run: Measured) -> dict[str, Any]:
+def _recipe(run: RunResult) -> dict[str, Any]:
     """As this version writes it: records of older ones lack what came later."""
-    return Recipe.from_dict(run.made["recipe"]).as_dict()
+    return Recipe.from_dict(run.provenance["recipe"]).as_dict()
 
 
-def _printed(figure: Printed | None) -> dict[str, Any] | None:
+def _printed(figure: PaperFigure | None) -> dict[str, Any] | None:
     return None if figure is None else {"mean": figure.mean, "std": figure.std, "note": figure.note}
 
 
-def as_markdown(table: Table, rows: Sequence[Row], made: Making) -> str:
+def as_markdown(table: Table, rows: Sequence[TableRow], status: TableStatus) -> str:
     """The table as a reader wants it: ours beside the paper's."""
     lines = [f"# {table.title}", ""]
-    if made.fast:
+    if status.fast:
         lines += ["**A smoke run: everything works, but these figures mean nothing.**", ""]
-    if made.left:
-        lines += [f"**{made.left} runs are still to come.**", ""]
+    if status.runs_left:
+        lines += [f"**{status.runs_left} runs are still to come.**", ""]
     heading, rule = ["net"], ["---"]
     for column in table.columns:
         printed = any(column.key in row.paper for row in rows)
@@ -136,7 +138,7 @@ def as_markdown(table: Table, rows: Sequence[Row], made: Making) -> str:
     images = f"images: `{made_with['images']}`; " if made_with["images"] else ""
     lines += [
         "",
-        f"`{made.command}`; {images}seeds {', '.join(map(str, seeds))}; {made_with['machine']}; "
+        f"`{status.command}`; {images}seeds {', '.join(map(str, seeds))}; {made_with['machine']}; "
         f"{made_with['versions']}; {made_with['date']}. Every run's figures and the recipes: "
         f"`results.json`.",
         "",
@@ -148,12 +150,12 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def ours(row: Row, column: Column) -> str:
+def ours(row: TableRow, column: Column) -> str:
     """Our mean ± standard deviation, as both the page and the terminal print it."""
     return _pair(row.mean(column), row.std(column), column.digits)
 
 
-def _paper(figure: Printed | None, column: Column) -> str:
+def _paper(figure: PaperFigure | None, column: Column) -> str:
     if figure is None:
         return ""
     note = f" {figure.note}" if figure.note else ""

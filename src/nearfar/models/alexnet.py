@@ -80,14 +80,14 @@ class TwoTowerAlexNet(HeadedNet):
         ]
         self.reset_parameters()
         if devices is not None:
-            self.place(*devices)
+            self.set_devices(*devices)
 
     def reset_parameters(self) -> None:
         """Weights from N(0, 0.01²); biases 1 in convolutions 2, 4 and 5, else 0 (Table II)."""
         ones = [tower.get_submodule("0") for i in (1, 3, 4) for tower in _halves(self.stages[i])]
         reset_gaussian(self, ones)
 
-    def place(self, first: Device, second: Device) -> None:
+    def set_devices(self, first: Device, second: Device) -> None:
         """Puts the towers on two devices; the classifier goes with the first.
 
         Moving the whole network with ``.to`` afterwards brings both onto one again.
@@ -110,9 +110,9 @@ class TwoTowerAlexNet(HeadedNet):
         prune_head: bool = True,
     ) -> list[int]:
         """Drops what the maps of some layers do not need: the head and later layers."""
-        taken = super().prune_intermediate_layers(indices, prune_norm, prune_head)
-        self.stages = self.stages[: max(taken) + 1]
-        return taken
+        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        self.stages = self.stages[: max(chosen) + 1]
+        return chosen
 
     def forward_intermediates(
         self,
@@ -130,12 +130,12 @@ class TwoTowerAlexNet(HeadedNet):
         """
         if output_fmt != "NCHW":
             raise InputError(f"maps come as 'NCHW' here, got output_fmt={output_fmt!r}")
-        taken, last = feature_take_indices(len(self.stages), indices)
+        chosen, last = feature_take_indices(len(self.stages), indices)
         maps = []
         pair = (x, x)
         for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
             pair = stage(pair)
-            if i in taken:
+            if i in chosen:
                 maps.append(_joined(pair, x.device))
         return maps if intermediates_only else (_joined(pair, x.device), maps)
 

@@ -67,22 +67,22 @@ class Ensemble(nn.Module):
 
     def forward_head(self, x: Sequence[object], pre_logits: bool = False) -> Tensor:
         """The members' answers together; ``pre_logits``: the mean of what meets the classifiers."""
-        answers = [
+        logits = [
             member.forward_head(features, pre_logits=pre_logits)  # type: ignore[operator]
             for member, features in zip(self.members, x, strict=True)
         ]
-        return torch.stack(answers).mean(0) if pre_logits else self._together(answers)
+        return torch.stack(logits).mean(0) if pre_logits else self._combined(logits)
 
     def forward(self, x: Tensor) -> Tensor:
         count = len(self.members)
         if not self.training or len(x) < 2 * count:
-            return self._together([member(x) for member in self.members])
-        answers = [member(x[m::count]) for m, member in enumerate(self.members)]
-        places = torch.cat([torch.arange(m, len(x), count) for m in range(count)])
-        return torch.cat(answers)[places.argsort().to(x.device)]
+            return self._combined([member(x) for member in self.members])
+        logits = [member(x[m::count]) for m, member in enumerate(self.members)]
+        positions = torch.cat([torch.arange(m, len(x), count) for m in range(count)])
+        return torch.cat(logits)[positions.argsort().to(x.device)]
 
-    def _together(self, answers: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack(list(answers))
+    def _combined(self, logits: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack(list(logits))
         if self.num_classes == 0:
             return stacked.mean(0)
-        return stacked.log_softmax(-1).logsumexp(0) - math.log(len(answers))
+        return stacked.log_softmax(-1).logsumexp(0) - math.log(len(logits))

@@ -132,6 +132,8 @@ class _Labels(nn.Module):
 def _onto(x: Tensor, shape: tuple[int, int], image: tuple[int, int]) -> Tensor:
     """Maps that cover an image, on a grid of another shape that covers it too."""
     height, width = image
-    here = (Axis.tiling(x.shape[-2], height), Axis.tiling(x.shape[-1], width))
-    there = (Axis.tiling(shape[0], height), Axis.tiling(shape[1], width))
-    return resample(x, here, there if shape != image else base_grid(height, width), antialias=False)
+    source = (Axis.tiling(x.shape[-2], height), Axis.tiling(x.shape[-1], width))
+    target = (Axis.tiling(shape[0], height), Axis.tiling(shape[1], width))
+    return resample(
+        x, source, target if shape != image else base_grid(height, width), antialias=False
+    )

@@ -80,8 +80,8 @@ def classifier(features: int, num_classes: int, like: Tensor | None = None) -> n
     """A dense layer, or nothing for no classes; on the device and of the dtype of ``like``."""
     if not num_classes:
         return nn.Identity()
-    made = nn.Linear(features, num_classes)
-    return made if like is None else made.to(like)
+    layer = nn.Linear(features, num_classes)
+    return layer if like is None else layer.to(like)
 
 
 def only_mean(pool_type: str | None) -> None:

@@ -68,8 +68,8 @@ def register(
             cache_dir: Any = None,
             **options: Any,
         ) -> _Net:
-            given = {**_as_dict(pretrained_cfg), **(pretrained_cfg_overlay or {})}
-            if pretrained and not any(given.get(source) for source in _SOURCES):
+            weights_cfg = {**_as_dict(pretrained_cfg), **(pretrained_cfg_overlay or {})}
+            if pretrained and not any(weights_cfg.get(source) for source in _SOURCES):
                 raise InputError(
                     f"{build.__name__} has no pretrained weights; leave pretrained out and train it, "
                     f"or load your own with nearfar.load_weights(model, path)"
@@ -185,11 +185,11 @@ def create_model(
         )
     if is_torchvision(name):
         return create_torchvision(name, num_classes, in_chans, **options)
-    known = _known(name)
+    timm_name = _timm_name(name)
     counts = {"num_classes": num_classes, "in_chans": in_chans}
     options |= {key: value for key, value in counts.items() if value is not None}
     try:
-        model: nn.Module = timm.create_model(known, **options)
+        model: nn.Module = timm.create_model(timm_name, **options)
     except InputError:
         raise
     except Exception as cause:
@@ -212,20 +212,20 @@ def input_size(name: str) -> tuple[int, int, int]:
     """
     if is_torchvision(name):
         return 3, 224, 224
-    cfg = get_pretrained_cfg(_known(name))
+    cfg = get_pretrained_cfg(_timm_name(name))
     channels, height, width = (cfg and cfg.input_size) or (3, 224, 224)
     return int(channels), int(height), int(width)
 
 
-def _known(name: str) -> str:
+def _timm_name(name: str) -> str:
     """The name in timm's registry.
 
     Raises:
         InputError: it is not there.
     """
     ours = PREFIX + name.removeprefix(PREFIX)
-    known = ours if timm.is_model(ours) else name
-    if not timm.is_model(known):
+    timm_name = ours if timm.is_model(ours) else name
+    if not timm.is_model(timm_name):
         names = [*list_models(), *timm.list_models(exclude_filters=PREFIX + "*")]
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -233,4 +233,4 @@ def _known(name: str) -> str:
             f"no model is named {name!r}{hint}; nearfar.list_models() and timm.list_models() list "
             f"all names"
         )
-    return known
+    return timm_name

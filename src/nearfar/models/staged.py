@@ -71,11 +71,11 @@ class HeadedNet(nn.Module):
         Returns:
             The stages asked for, counted from the front.
         """
-        taken, _ = feature_take_indices(len(self.feature_info), indices)
+        chosen, _ = feature_take_indices(len(self.feature_info), indices)
         if prune_head:
             self.head = nn.Identity()
             self.num_classes = 0
-        return list(taken)
+        return list(chosen)
 
     def forward_features(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -148,8 +148,8 @@ class StagedNet(HeadedNet):
 
     def as_map(self, x: Any) -> Tensor:
         """What a stage hands on, as one map: itself, but where stages hand on several maps."""
-        seen: Tensor = x
-        return seen
+        one_map: Tensor = x
+        return one_map
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -179,14 +179,14 @@ class StagedNet(HeadedNet):
         """
         if output_fmt != "NCHW":
             raise InputError(f"maps come as 'NCHW' here, got output_fmt={output_fmt!r}")
-        taken, last = feature_take_indices(len(self.stages), indices)
+        chosen, last = feature_take_indices(len(self.stages), indices)
         maps = []
         x = self.stem(x)
         for i, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
             x = stage(x)
-            if i in taken:
-                whole = norm and i == len(self.stages) - 1
-                maps.append(self.final(x) if whole else self.as_map(x))
+            if i in chosen:
+                is_normed = norm and i == len(self.stages) - 1
+                maps.append(self.final(x) if is_normed else self.as_map(x))
         return maps if intermediates_only else (self.final(x), maps)
 
     def prune_intermediate_layers(
@@ -196,8 +196,8 @@ class StagedNet(HeadedNet):
         prune_head: bool = True,
     ) -> list[int]:
         """Drops what the maps of some stages do not need: head, later stages, the last norm."""
-        taken = super().prune_intermediate_layers(indices, prune_norm, prune_head)
-        self.stages = self.stages[: max(taken) + 1]
+        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        self.stages = self.stages[: max(chosen) + 1]
         if prune_norm:
             self.final = nn.Identity()
-        return taken
+        return chosen

@@ -17,8 +17,8 @@ __all__ = ["channels_of", "drop_classifier", "features_of"]
 def features_of(net: nn.Module) -> list[dict[str, Any]]:
     """Channels and reduction of each of a network's features, in order."""
     info: Any = net.feature_info
-    found: list[dict[str, Any]] = info if isinstance(info, list) else info.get_dicts()
-    return found
+    features: list[dict[str, Any]] = info if isinstance(info, list) else info.get_dicts()
+    return features
 
 
 def drop_classifier(net: nn.Module, last: int, prune_norm: bool = False) -> None:

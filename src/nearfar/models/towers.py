@@ -78,14 +78,14 @@ def _timm(net: nn.Module, stages: int) -> Towers:
     # The last maps of each resolution: where a block ends, right before the map is halved.
     ends = {f["reduction"]: i for i, f in enumerate(info)}
     last = info[-1]["reduction"]
-    wanted = [last // 2**s for s in range(len(ends))]
-    blocks = next((i for i, r in enumerate(wanted) if r not in ends), len(wanted))
+    reductions = [last // 2**s for s in range(len(ends))]
+    blocks = next((i for i, r in enumerate(reductions) if r not in ends), len(reductions))
     if not 1 <= stages <= blocks:
         raise InputError(
             f"stages must be from 1 to the backbone's {blocks} blocks between which maps are halved, got "
             f"{stages}; the maps of {type(net).__name__} are at 1/{', 1/'.join(map(str, ends))} of the image"
         )
-    towers: list[nn.Module] = [_Part(copy.deepcopy(net), ends[r]) for r in wanted[1:stages]]
+    towers: list[nn.Module] = [_Part(copy.deepcopy(net), ends[r]) for r in reductions[1:stages]]
     drop_classifier(net, len(info) - 1)
     towers.insert(0, _Whole(net))
     channels = [channels_of(tower, net, last) for tower in towers]

@@ -41,25 +41,25 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     # Tensors that the network shares between places may be stored once, under the first name.
     first: dict[int, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        kept = first.setdefault(id(tensor), name)
-        if name not in state and kept in state:
-            state[name] = state[kept]
+        stored_name = first.setdefault(id(tensor), name)
+        if name not in state and stored_name in state:
+            state[name] = state[stored_name]
     batches = [n for n in own if n.endswith(".num_batches_tracked") and n not in state]
     state |= {name: own[name] for name in batches}  # what old files of batch norms do not have
     missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
     shapes = [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
     if missing or unknown or shapes:
-        said = [
+        faults = [
             f"{what} {', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}"
             for what, names in (("lacks", missing), ("has unknown", unknown))
             if names
         ]
-        said += [
+        faults += [
             f"{n} is {tuple(state[n].shape)} where {tuple(own[n].shape)} is needed"
             for n in shapes[:3]
         ]
         raise InputError(
-            f"{path} does not fit {type(model).__name__}: it {'; '.join(said)}; build the network with the "
+            f"{path} does not fit {type(model).__name__}: it {'; '.join(faults)}; build the network with the "
             f"options that the weights were trained with (num_classes, in_chans, …)"
         )
     model.load_state_dict(state)
@@ -90,28 +90,28 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path} is not a safetensors file, or is cut off: {cause}") from cause
         return tensors
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as cause:
         raise InputError(
             f"{path} cannot be read as weights alone ({first_line(cause)}); save the network's "
             f"state_dict() with torch.save or safetensors, where you trust the file's origin"
         ) from cause
     for key in _INSIDE:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
             break
-    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
         raise InputError(
             f"{path} holds no state dict: tensors by name were expected, alone or under "
-            f"{', '.join(_INSIDE)}; got {_described(found)}"
+            f"{', '.join(_INSIDE)}; got {_described(content)}"
         )
-    return dict(found)
+    return dict(content)
 
 
-def _described(found: Any) -> str:
-    if isinstance(found, dict):
-        return f"a dictionary with {', '.join(str(key) for key in list(found)[:5])}"
-    return f"a {type(found).__name__}"
+def _described(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"a dictionary with {', '.join(str(key) for key in list(content)[:5])}"
+    return f"a {type(content).__name__}"
 
 
 def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -139,7 +139,7 @@ class WSMSNet(HeadedNet):
         """
         if output_fmt != "NCHW":
             raise InputError(f"maps come as 'NCHW' here, got output_fmt={output_fmt!r}")
-        taken, _ = feature_take_indices(len(self.feature_info), indices)
+        chosen, _ = feature_take_indices(len(self.feature_info), indices)
         maps: list[Tensor] = []
         towers = iter(self.towers)
 
@@ -148,19 +148,19 @@ class WSMSNet(HeadedNet):
             if maps:
                 features: Tensor = tower(level)
             else:
-                features, seen = tower.intermediates(level)  # type: ignore[operator]
-                maps.extend(seen)
+                features, intermediates = tower.intermediates(level)  # type: ignore[operator]
+                maps.extend(intermediates)
             return features
 
         features = self._integrated(run, x)
         maps[-1] = features
-        found = [m for i, m in enumerate(maps) if i in taken]
-        return found if intermediates_only else (features, found)
+        chosen_maps = [m for i, m in enumerate(maps) if i in chosen]
+        return chosen_maps if intermediates_only else (features, chosen_maps)
 
     def _integrated(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        answers = pyramid.map(run, expand(x, self.scales))
+        outputs = pyramid.map(run, expand(x, self.scales))
         # Every tower ends on the first one's grid, except where odd sizes rounded differently.
-        first = Pyramid(answers.levels, answers.scales, answers.grids, answers.grids[0])
+        first = Pyramid(outputs.levels, outputs.scales, outputs.grids, outputs.grids[0])
         integrated: Tensor = self.integration(collapse(first, "concat"))
         return integrated
 

@@ -4,11 +4,11 @@ from nearfar.experiments.tables.cifar import CIFAR
 from nearfar.experiments.tables.invariance import INVARIANCE
 from nearfar.experiments.tables.mnist_scale import MNIST_SCALE
 from nearfar.experiments.tables.relu_vs_tanh import RELU_VS_TANH
-from nearfar.experiments.tables.table import Column, Measured, Printed, Row, Run, Table
+from nearfar.experiments.tables.table import Column, PaperFigure, Run, RunResult, Table, TableRow
 from nearfar.experiments.tables.tiny_imagenet import TINY_IMAGENET
 from nearfar.experiments.tables.weak_scales import WEAK_SCALES
 
-__all__ = ["TABLES", "Column", "Measured", "Printed", "Row", "Run", "Table"]
+__all__ = ["TABLES", "Column", "RunResult", "PaperFigure", "TableRow", "Run", "Table"]
 
 #: By the name that ``nearfar reproduce`` takes.
 TABLES: dict[str, Table] = {

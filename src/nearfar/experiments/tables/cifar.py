@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nearfar.auditing import AuditSpec, audit
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.experiments.tables.pictures import plot_runs
-from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
+from nearfar.experiments.tables.table import Column, Run, Table, TableRow, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -64,7 +64,7 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     return {"error": whole, "error_half": half, "error_larger": larger}
 
 
-def _picture(rows: Sequence[Row]) -> Figure:
+def _picture(rows: Sequence[TableRow]) -> Figure:
     return plot_runs(
         rows,
         _ERROR,

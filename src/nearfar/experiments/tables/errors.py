@@ -22,7 +22,9 @@ def split_error(trained: Checkpoint, data: ScaleDataModule, split: str) -> float
     wrong, first = 0, 0
     with torch.inference_mode():
         for images in data.in_order(split):
-            answers = trained.model(images.contiguous(memory_format=torch.channels_last)).argmax(1)
-            wrong += int((answers != labels[first : first + len(images)]).sum())
+            predictions = trained.model(
+                images.contiguous(memory_format=torch.channels_last)
+            ).argmax(1)
+            wrong += int((predictions != labels[first : first + len(images)]).sum())
             first += len(images)
     return 100 * wrong / len(labels)

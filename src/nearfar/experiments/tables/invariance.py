@@ -13,7 +13,7 @@ from nearfar.auditing.invariance import invariance_scores
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import Normalised, load_source
 from nearfar.experiments.tables.mnist_scale import twin_runs
-from nearfar.experiments.tables.table import Column, Row, Run, Table
+from nearfar.experiments.tables.table import Column, Run, Table, TableRow
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint
 
@@ -38,21 +38,21 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     chosen = torch.arange(digits.test_from, digits.test_from + (spec.test or _IMAGES))
     images = digits.images[chosen]
     protocol = spec.protocol
-    shown = [partial(protocol.render, scale=s) for s in (1.0, *_SCALES)]
+    transforms = [partial(protocol.render, scale=s) for s in (1.0, *_SCALES)]
     # The net that normalises its images itself has the trained one inside.
     outer = "network." if isinstance(trained.model, Normalised) else ""
-    found: dict[str, float] = {}
+    by_layer: dict[str, float] = {}
     for neurons in ("units", "channels"):
         scores = invariance_scores(
             trained.model,
             images,
-            shown,
+            transforms,
             [f"{outer}{layer}" for layer in _LAYERS],
             neurons=neurons,
             progress=progress,
         )
-        found |= {f"{neurons}_{i}": score for i, score in enumerate(scores.values(), start=1)}
-    return found
+        by_layer |= {f"{neurons}_{i}": score for i, score in enumerate(scores.values(), start=1)}
+    return by_layer
 
 
 _COLUMNS = [
@@ -62,7 +62,7 @@ _COLUMNS = [
 ]
 
 
-def _picture(rows: Sequence[Row]) -> Figure:
+def _picture(rows: Sequence[TableRow]) -> Figure:
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     for ax, neurons in zip(figure.subplots(1, 2), ("units", "channels"), strict=True):
         columns = [column for column in _COLUMNS if column.key.startswith(neurons)]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from nearfar.auditing import AuditSpec, audit
 from nearfar.data import DataSpec, mnist_scale
 from nearfar.experiments.tables.pictures import plot_runs
-from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table, run_folder
+from nearfar.experiments.tables.table import Column, PaperFigure, Run, Table, TableRow, run_folder
 from nearfar.experiments.tables.windows import at_scales
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
@@ -103,7 +103,7 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     return error if scales is None else {**error, "scales_at_test": scales}
 
 
-def _picture(rows: Sequence[Row]) -> Figure:
+def _picture(rows: Sequence[TableRow]) -> Figure:
     return plot_runs(
         rows,
         _ERROR,
@@ -122,9 +122,9 @@ MNIST_SCALE = Table(
     measure=_measure,
     picture=_picture,
     paper={
-        "plain": {"error": Printed(3.48, 0.23)},
-        "hierarchical": {"error": Printed(3.58, 0.17)},
-        "SI": {"error": Printed(3.17, 0.19)},
+        "plain": {"error": PaperFigure(3.48, 0.23)},
+        "hierarchical": {"error": PaperFigure(3.58, 0.17)},
+        "SI": {"error": PaperFigure(3.17, 0.19)},
     },
     remarks=[
         "The paper prints neither folds nor budget. Ours: the folds of `nearfar.data` (protocol of the later "

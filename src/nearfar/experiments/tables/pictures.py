@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nearfar.auditing.plots import COLOURS
-from nearfar.experiments.tables.table import Column, Row
+from nearfar.experiments.tables.table import Column, TableRow
 
 __all__ = ["plot_runs"]
 
@@ -16,7 +16,7 @@ _OURS, _PAPER = COLOURS[1], COLOURS[6]
 
 
 def plot_runs(
-    rows: Sequence[Row],
+    rows: Sequence[TableRow],
     column: Column,
     label: str,
     title: str,
@@ -48,16 +48,16 @@ def plot_runs(
     return figure
 
 
-def _draw_row(ax: Axes, place: int, row: Row, column: Column) -> None:
+def _draw_row(ax: Axes, height: int, row: TableRow, column: Column) -> None:
     """A row's runs at a height; mean and deviation a little above it, the paper's a little below."""
     mean = row.mean(column)
     if mean is None:
         return
     values = row.values(column.key)
-    ax.plot(values, [place] * len(values), "o", color=_OURS, alpha=0.45, markersize=6)
+    ax.plot(values, [height] * len(values), "o", color=_OURS, alpha=0.45, markersize=6)
     ax.errorbar(
         mean,
-        place - 0.22,
+        height - 0.22,
         xerr=row.std(column),
         fmt="|",
         color=_OURS,
@@ -70,7 +70,7 @@ def _draw_row(ax: Axes, place: int, row: Row, column: Column) -> None:
     if printed is not None:
         ax.errorbar(
             printed.mean,
-            place + 0.24,
+            height + 0.24,
             xerr=printed.std,
             fmt="D",
             color=_PAPER,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec, ScaleProtocol
-from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
+from nearfar.experiments.tables.table import Column, Run, Table, TableRow, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 
@@ -64,8 +64,8 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
 def training_errors(file: Path) -> list[float]:
     """Errors in per cent on the training images, an epoch each, as they were met in training."""
     with file.open(newline="") as lines:
-        found = [row["train/accuracy"] for row in csv.DictReader(lines)]
-    return [100 * (1 - float(value)) for value in found if value]
+        accuracies = [row["train/accuracy"] for row in csv.DictReader(lines)]
+    return [100 * (1 - float(value)) for value in accuracies if value]
 
 
 def epochs_until(curve: Sequence[float], goal: float) -> float | None:
@@ -89,13 +89,13 @@ def epochs_until(curve: Sequence[float], goal: float) -> float | None:
     return None
 
 
-def _best(rows: Sequence[Row], name: str) -> Row | None:
+def _best(rows: Sequence[TableRow], name: str) -> TableRow | None:
     """Of one kind of neuron, the rate that reaches the goal first."""
-    mine = [row for row in rows if row.name.startswith(name)]
-    return min(mine, key=lambda row: row.mean(_EPOCHS) or float("inf"), default=None)
+    candidates = [row for row in rows if row.name.startswith(name)]
+    return min(candidates, key=lambda row: row.mean(_EPOCHS) or float("inf"), default=None)
 
 
-def _picture(rows: Sequence[Row]) -> Figure:
+def _picture(rows: Sequence[TableRow]) -> Figure:
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     ax = figure.add_subplot()
     chosen = {name: _best(rows, name) for name in _NAMES.values()}

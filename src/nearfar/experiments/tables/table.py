@@ -14,7 +14,7 @@ from nearfar.training import Checkpoint, Recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Column", "Measured", "Printed", "Row", "Run", "Table", "run_folder"]
+__all__ = ["Column", "RunResult", "PaperFigure", "TableRow", "Run", "Table", "run_folder"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Run:
 
 def run_folder(table: str, *words: object) -> str:
     """A folder's name that says what is in it, of letters, digits, points and hyphens."""
-    said = " ".join(str(word) for word in words).replace("×", "x").replace("'", "").lower()
-    kept = "".join(c if c.isascii() and (c.isalnum() or c == ".") else " " for c in said)
-    return f"{table}/{'-'.join(kept.split())}"
+    text = " ".join(str(word) for word in words).replace("×", "x").replace("'", "").lower()
+    ascii_words = "".join(c if c.isascii() and (c.isalnum() or c == ".") else " " for c in text)
+    return f"{table}/{'-'.join(ascii_words.split())}"
 
 
 @dataclass(frozen=True)
-class Measured:
+class RunResult:
     """What was measured of one run.
 
     Attributes:
@@ -51,7 +51,7 @@ class Measured:
         values: figures by column; ``None`` where there is none to give.
         parameters: of the net.
         best_epoch: whose weights were kept.
-        made: the recipe, and machine, date and versions of the measurement.
+        provenance: the recipe, and machine, date and versions of the measurement.
     """
 
     row: str
@@ -59,11 +59,11 @@ class Measured:
     values: Mapping[str, Any]
     parameters: int
     best_epoch: int
-    made: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Printed:
+class PaperFigure:
     """A paper's figure: mean, standard deviation where it prints one, and what it stands for."""
 
     mean: float
@@ -76,7 +76,7 @@ class Column:
     """One figure of every run.
 
     Attributes:
-        key: its name in ``Measured.values``.
+        key: its name in ``RunResult.values``.
         title: with its unit.
         digits: after the point.
         spread: whether runs differ by their seed alone, so that their standard deviation means
@@ -90,7 +90,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A line of the table: all runs of one net.
 
     Attributes:
@@ -100,8 +100,8 @@ class Row:
     """
 
     name: str
-    runs: tuple[Measured, ...]
-    paper: Mapping[str, Printed]
+    runs: tuple[RunResult, ...]
+    paper: Mapping[str, PaperFigure]
 
     def values(self, key: str) -> list[float]:
         """A column's figures, of the runs that have one."""
@@ -146,8 +146,8 @@ class Table:
     columns: Sequence[Column]
     runs: Callable[[bool], list[Run]]
     measure: Callable[[Run, Checkpoint, Progress], dict[str, Any]]
-    picture: Callable[[Sequence[Row]], Figure]
-    paper: Mapping[str, Mapping[str, Printed]]
+    picture: Callable[[Sequence[TableRow]], Figure]
+    paper: Mapping[str, Mapping[str, PaperFigure]]
     remarks: Sequence[str] = ()
     version: int = 1
 
@@ -157,11 +157,11 @@ class Table:
         if unknown:
             raise InputError(f"{self.name}: the paper's rows {sorted(unknown)} have no run")
 
-    def rows(self, measured: Sequence[Measured]) -> list[Row]:
-        """Measured runs by row, in the table's order; rows without a run are left out."""
+    def rows(self, measured: Sequence[RunResult]) -> list[TableRow]:
+        """RunResult runs by row, in the table's order; rows without a run are left out."""
         order = list(dict.fromkeys(run.row for run in self.runs(False)))
         return [
-            Row(name, tuple(mine), self.paper.get(name, {}))
+            TableRow(name, tuple(own), self.paper.get(name, {}))
             for name in order
-            if (mine := sorted((m for m in measured if m.row == name), key=lambda m: m.seed))
+            if (own := sorted((m for m in measured if m.row == name), key=lambda m: m.seed))
         ]

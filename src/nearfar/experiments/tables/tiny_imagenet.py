@@ -12,7 +12,7 @@ from nearfar.auditing import AuditSpec, audit, time_batches
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.experiments.tables.errors import split_error
-from nearfar.experiments.tables.table import Column, Printed, Row, Run, Table, run_folder
+from nearfar.experiments.tables.table import Column, PaperFigure, Run, Table, TableRow, run_folder
 from nearfar.models import create_model
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
@@ -62,7 +62,7 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     }
 
 
-def _picture(rows: Sequence[Row]) -> Figure:
+def _picture(rows: Sequence[TableRow]) -> Figure:
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     ax = figure.add_subplot()
     width = 0.36
@@ -110,16 +110,16 @@ TINY_IMAGENET = Table(
     picture=_picture,
     paper={
         "baseline": {
-            "error": Printed(77),
-            "train_error": Printed(32),
-            "epochs_to_best": Printed(9),
-            "step": Printed(1),
+            "error": PaperFigure(77),
+            "train_error": PaperFigure(32),
+            "epochs_to_best": PaperFigure(9),
+            "step": PaperFigure(1),
         },
         "pyramid": {
-            "error": Printed(76),
-            "train_error": Printed(36),
-            "epochs_to_best": Printed(3),
-            "step": Printed(25 / 26),
+            "error": PaperFigure(76),
+            "train_error": PaperFigure(36),
+            "epochs_to_best": PaperFigure(3),
+            "step": PaperFigure(25 / 26),
         },
     },
     remarks=[

@@ -13,7 +13,7 @@ from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec
 from nearfar.data.protocols import SCENARIOS, TEST_SCALES, scenario, unseen
 from nearfar.experiments.tables.mnist_scale import CLOSER
-from nearfar.experiments.tables.table import Column, Row, Run, Table, run_folder
+from nearfar.experiments.tables.table import Column, Run, Table, TableRow, run_folder
 from nearfar.experiments.tables.windows import at_scales
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
@@ -85,7 +85,7 @@ def _measure(run: Run, trained: Checkpoint, progress: Progress) -> dict[str, Any
     }
 
 
-def _picture(rows: Sequence[Row]) -> Figure:
+def _picture(rows: Sequence[TableRow]) -> Figure:
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for ax, (name, trained) in zip(axes, SCENARIOS.items(), strict=True):
@@ -93,13 +93,13 @@ def _picture(rows: Sequence[Row]) -> Figure:
             curves = [run.values["curve"] for run in row.runs if run.values["scenario"] == name]
             if curves:
                 means = [statistics.fmean(values) for values in zip(*curves, strict=True)]
-                mine = row.name.startswith("zooming")
+                zooms = row.name.startswith("zooming")
                 ax.plot(
                     TEST_SCALES,
                     means,
                     color=COLOURS[i % len(COLOURS)],
                     linestyle="-" if i < len(COLOURS) else "--",
-                    linewidth=2.4 if mine else 1.5,
+                    linewidth=2.4 if zooms else 1.5,
                     marker="o",
                     markersize=3.5,
                     label=row.name,

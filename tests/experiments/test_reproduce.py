@@ -24,7 +24,7 @@ from nearfar.experiments.reproduce import reproduce
 from nearfar.experiments.running import run_all
 from nearfar.experiments.tables import TABLES, invariance
 from nearfar.experiments.tables.relu_vs_tanh import epochs_until, training_errors
-from nearfar.experiments.tables.table import Column, PaperFigure, TableRow, RunResult
+from nearfar.experiments.tables.table import Column, PaperFigure, RunResult, TableRow
 from nearfar.models import create_model
 from nearfar.progress import silent
 from nearfar.training import FitSpec, Recipe

@@ -1,9 +1,10 @@
 """What an audit costs beside the forward passes that it cannot do without.
 
-``python -m benchmarks.audit`` audits a CIFAR ResNet-20 on CIFAR-10's test images and, in turns with it, asks
-the bare network about the same batches, rendered beforehand. The overhead is what rendering, reading the
-answers and the bootstrap of all figures take besides. The flip search and layer scores are left out: they are
-more forward passes. Writes results/audit_overhead.json; ``--short`` is a smoke run that writes nothing.
+``python -m benchmarks.audit`` audits a CIFAR ResNet-20 on CIFAR-10's test images and, in turns with it, runs
+the bare network on the same batches, rendered beforehand. The overhead is what rendering, reading the
+predictions and the bootstrap of all figures take besides. The flip search and layer scores are left out:
+they are more forward passes. Writes results/audit_overhead.json; ``--short`` is a smoke run that writes
+nothing.
 
 Expect at most 10 % on 2 cores, after about ten minutes. Needs ``$NEARFAR_DATA`` with ``cifar10``; weights are
 random without ``--weights FILE``, which does not change the time.
@@ -22,10 +23,12 @@ from torch import Tensor
 
 from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
+from nearfar.auditing.audit_spec import ImageSelection
 from nearfar.auditing.audited_images import choose_images
 from nearfar.auditing.audited_models import AuditedModel, open_models
 from nearfar.auditing.predictions import predict_all
 from nearfar.auditing.result import Audit, AuditResult
+from nearfar.classifiers import InputOptions
 from nearfar.provenance import machine, today
 from nearfar.version import versions
 
@@ -43,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     count, repeats = (256, 3) if options.short else (512, 5)
     model = "resnet20_cifar" + (f"@{options.weights}" if options.weights else "")
-    audited_models = open_models(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    audited_models = open_models(model, InputOptions((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     figures = measure(audited_models[0], count, repeats)
     print(
         f"bare {figures['bare_s']:.2f} s, audited {figures['audited_s']:.2f} s: overhead "
@@ -68,13 +71,12 @@ def main() -> None:
 
 def measure(model: AuditedModel, count: int, repeats: int) -> dict[str, Any]:
     """Median seconds of bare passes and of an audit over the same images, in turns."""
-    images = choose_images("cifar10", None, [model], SCALES, count)
+    images = choose_images("cifar10", [model], ImageSelection(count=count))
     module = model.classifier.module
     assert module is not None, "a network"
     module.eval()
-    side = model.protocol.side
     batches: list[Tensor] = [
-        model.show(images.read(at, side), scale).contiguous(memory_format=torch.channels_last)
+        model.show(images.read(at), scale).contiguous(memory_format=torch.channels_last)
         for at in torch.split(torch.arange(len(images)), BATCH)
         for scale in SCALES
     ]

@@ -30,7 +30,8 @@ _DENSE_LIMIT = 128 * 128
 
 
 def _box(t: Tensor) -> Tensor:
-    return ((t > -0.5) & (t <= 0.5)).to(t.dtype)
+    # A pixel centre on the box's edge belongs to one side, whatever rounding makes of its last bits.
+    return ((t > -0.5 + 1e-9) & (t <= 0.5 + 1e-9)).to(t.dtype)
 
 
 def _triangle(t: Tensor) -> Tensor:
@@ -44,10 +45,10 @@ def _hamming(t: Tensor) -> Tensor:
 
 def _keys(t: Tensor) -> Tensor:
     """Keys' cubic convolution kernel with a = −½."""
-    t = t.abs()
+    t = t.abs().clamp(max=2)  # where it is 0
     near = (1.5 * t - 2.5) * t * t + 1
     far = ((-0.5 * t + 2.5) * t - 4) * t + 2
-    return torch.where(t < 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+    return torch.where(t < 1, near, far)
 
 
 def _lanczos(t: Tensor) -> Tensor:
@@ -55,14 +56,15 @@ def _lanczos(t: Tensor) -> Tensor:
     return inside * torch.sinc(t) * torch.sinc(t / 3)
 
 
-#: Pillow's filters: the kernel as a function of the distance in pixels. ``nearest`` has none.
-FILTERS: dict[str, Callable[[Tensor], Tensor] | None] = {
+#: Pillow's filters: the kernel as a function of the distance in pixels, and from which distance on it is 0.
+#: ``nearest`` has none.
+FILTERS: dict[str, tuple[Callable[[Tensor], Tensor], float] | None] = {
     "nearest": None,
-    "box": _box,
-    "bilinear": _triangle,
-    "hamming": _hamming,
-    "bicubic": _keys,
-    "lanczos": _lanczos,
+    "box": (_box, 0.5),
+    "bilinear": (_triangle, 1.0),
+    "hamming": (_hamming, 1.0),
+    "bicubic": (_keys, 2.0),
+    "lanczos": (_lanczos, 3.0),
 }
 
 
@@ -82,36 +84,46 @@ class AxisMap:
     begin: Tensor
     step: Tensor
 
+    def equals(self, other: AxisMap) -> bool:
+        """Whether images lie alike along both."""
+        return (self.size, self.canvas) == (other.size, other.canvas) and all(
+            torch.equal(a, b) for a, b in ((self.begin, other.begin), (self.step, other.step))
+        )
+
     def coverage(self) -> Tensor:
         """The share of each canvas pixel that the image covers, ``[B, canvas]`` float64."""
         pixels = torch.arange(self.canvas, dtype=torch.float64)
         begin, end = self.begin[:, None], (self.begin + self.step * self.size)[:, None]
         return (torch.minimum(pixels + 1, end) - torch.maximum(pixels, begin)).clamp(0, 1)
 
-    def weights(self, filter: Filter) -> Tensor:  # noqa: A002 - Pillow's word
-        """What each image pixel counts in each canvas pixel, ``[B, canvas, size]`` float64; rows sum to 1.
+    def weights(self, filter: Filter, dtype: torch.dtype) -> Tensor:  # noqa: A002 - Pillow's word
+        """What each image pixel counts in each canvas pixel, ``[B, canvas, size]``; rows sum to 1.
 
-        Rows of canvas pixels that the image does not touch read its outermost pixel.
+        Computed in float64. Rows of canvas pixels that the image does not touch read its outermost pixel.
         """
         centres = torch.arange(self.canvas, dtype=torch.float64) + 0.5
-        positions = (centres - self.begin[:, None]) / self.step[
-            :, None
-        ]  # in image pixels, edges at 0
-        positions = positions.clamp(0, self.size)
-        kernel = FILTERS[filter]
-        if kernel is None:
-            nearest = positions.floor().clamp(max=self.size - 1).long()
-            return torch.nn.functional.one_hot(nearest, self.size).double()
-        width = (1 / self.step).clamp(min=1)[:, None, None]
-        pixels = torch.arange(self.size, dtype=torch.float64) + 0.5
-        weights = kernel((pixels - positions[..., None]) / width)
-        weights = weights / weights.sum(-1, keepdim=True)
-        # A box between two pixels may hold neither centre; beside the image only its edge is read.
-        empty = ~weights.isfinite().all(-1) | (self.coverage() == 0)
+        # In image pixels, its edge at 0.
+        positions = ((centres - self.begin[:, None]) / self.step[:, None]).clamp(0, self.size)
         edge = positions.floor().clamp(max=self.size - 1).long()
-        return torch.where(
-            empty[..., None], torch.nn.functional.one_hot(edge, self.size).double(), weights
-        )
+        kernel_and_radius = FILTERS[filter]
+        if kernel_and_radius is None:
+            return torch.nn.functional.one_hot(edge, self.size).to(dtype)
+        kernel, radius = kernel_and_radius
+        width = (1 / self.step).clamp(min=1)[:, None, None]
+        # The pixels within the kernel's reach, a few of all; those beside the image count nothing.
+        reach = radius * width
+        first = (positions[..., None] - reach).floor()
+        taps = first + torch.arange(2 * math.ceil(float(reach.max())) + 1, dtype=torch.float64)
+        tap_weights = kernel((taps + 0.5 - positions[..., None]) / width)
+        tap_weights[(taps < 0) | (taps >= self.size)] = 0
+        total = tap_weights.sum(-1, keepdim=True)
+        # A box between two pixels may hold neither centre; beside the image only its edge is read.
+        empty = (total[..., 0] == 0) | (self.coverage() == 0)
+        weights = torch.zeros(*positions.shape, self.size, dtype=dtype)
+        shares = (tap_weights / total).to(dtype)
+        weights.scatter_add_(-1, taps.clamp(0, self.size - 1).long(), shares)
+        weights[empty] = torch.nn.functional.one_hot(edge[empty], self.size).to(dtype)
+        return weights
 
 
 def read_canvas(image: Tensor, rows: AxisMap, columns: AxisMap, filter: Filter) -> Tensor:  # noqa: A002
@@ -155,8 +167,8 @@ def read_canvases(image: Tensor, rows: AxisMap, columns: AxisMap, filter: Filter
             if parts
             else image.new_zeros(0, image.shape[1], rows.canvas, columns.canvas)
         )
-    vertical = rows.weights(filter).to(image.dtype)
-    horizontal = columns.weights(filter).to(image.dtype)
+    vertical = rows.weights(filter, image.dtype)
+    horizontal = vertical if columns.equals(rows) else columns.weights(filter, image.dtype)
     wide = torch.bmm(image.flatten(1, 2), horizontal.mT)
     return torch.matmul(vertical[:, None], wide.view(*image.shape[:3], columns.canvas))
 
@@ -178,10 +190,10 @@ def _used_weights(
     # Cached from call to call, so it must not be a tensor that only inference may use.
     with torch.inference_mode(False):
         ends = (torch.tensor([value], dtype=torch.float64) for value in (begin, step))
-        weights = AxisMap(size, canvas, *ends).weights(filter)[0]
+        weights = AxisMap(size, canvas, *ends).weights(filter, dtype)[0]
         used = weights.any(0).nonzero().flatten()
         first, last = int(used[0]), int(used[-1])
-        return first, weights[:, first : last + 1].to(dtype).contiguous()
+        return first, weights[:, first : last + 1].contiguous()
 
 
 def _read_sparse(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ from torch.utils.data import Dataset, Sampler
 from nearfar.data.augmentation import Augmentation, Draws
 from nearfar.data.image_dataset import ImageStore, channels_of
 from nearfar.data.protocol import ScaleProtocol
+from nearfar.data.stored_images import DecodedImages
 
 __all__ = ["EpochBatches", "RenderedImages"]
 
 #: Up to this many bytes, images are rendered once and held; more are rendered batch by batch.
 RENDERED_LIMIT = 2**30
+#: Images of bytes at scale 1 are held as floating point up to so many bytes, which loads faster.
+FLOATING_LIMIT = 2**28
 _AT_ONCE = 512
 
 EpochIndices = tuple[int, list[int]]
@@ -133,15 +136,18 @@ class RenderedImages(Dataset[tuple[Tensor, Tensor]]):
         self._epoch, self._draws = -1, Draws(augmentation)
         self.channels = channels or channels_of(images)
         self._rendered: Tensor | None = None
-        if isinstance(images, Tensor) and not augmentation.rescales:
+        in_memory = isinstance(images, Tensor | DecodedImages)
+        if in_memory and not augmentation.rescales:
             self._render_once(images)
 
-    def _render_once(self, images: Tensor) -> None:
-        """Renders all images now where they fit into memory; at scale 1 those of bytes remain bytes."""
+    def _render_once(self, images: Tensor | ImageStore) -> None:
+        """Renders all images now where they fit into memory; many of bytes, at scale 1, remain bytes."""
         height, width = (n + 2 * self.augmentation.margin for n in self.protocol.canvas_size)
-        as_bytes = images.dtype == torch.uint8 and bool((self.scales == 1).all())
+        of_bytes = not isinstance(images, Tensor) or images.dtype == torch.uint8
         shape = (len(self), self.channels, height, width)
-        if math.prod(shape) * (1 if as_bytes else 4) > RENDERED_LIMIT:
+        size = 4 * math.prod(shape)
+        as_bytes = of_bytes and size > FLOATING_LIMIT and bool((self.scales == 1).all())
+        if (size // 4 if as_bytes else size) > RENDERED_LIMIT:
             return
         rendered = torch.empty(shape, dtype=torch.uint8 if as_bytes else torch.float32)
         for at in torch.split(torch.arange(len(self)), _AT_ONCE):
@@ -174,7 +180,7 @@ class RenderedImages(Dataset[tuple[Tensor, Tensor]]):
         if self._rendered is None:
             return self._render(at, self.scales[at])
         canvases = self._rendered[at]
-        return canvases.float() / 255 if canvases.dtype == torch.uint8 else canvases
+        return canvases.float().div_(255) if canvases.dtype == torch.uint8 else canvases
 
     def _render(self, at: Tensor, scales: Tensor) -> Tensor:
         images, margin = self._images[self._which[at]], self.augmentation.margin

@@ -283,14 +283,15 @@ class Preprocess:
         read = read_canvas if len(factors) == 1 else read_canvases
         images = _floating(images)
         canvases = read(images, axes[0], axes[1], self.interpolation)
-        if self.background == "edge":
-            return canvases.clamp(0, 1)
-        rows, columns = (axis.coverage() for axis in axes)
-        if bool((rows == 1).all()) and bool((columns == 1).all()):
-            return canvases.clamp(0, 1)
-        covered = (rows[:, :, None] * columns[:, None, :])[:, None].to(canvases.dtype)
-        around = self._background(images)
-        return (around + covered * (canvases - around)).clamp(0, 1)
+        rows, columns = (axis.coverage().to(canvases.dtype) for axis in axes)
+        if self.background != "edge" and not bool((rows == 1).all() and (columns == 1).all()):
+            covered = (rows[:, :, None] * columns[:, None, :])[:, None]
+            if self.level == 0:
+                canvases *= covered
+            else:
+                around = self._background(images)
+                canvases = around + covered * (canvases - around)
+        return canvases.clamp_(0, 1)
 
     def _background(self, images: Tensor) -> Tensor:
         """The background's colour, ``[C or 1, 1, 1]``."""
@@ -330,7 +331,7 @@ def in_channels(images: Tensor, channels: int | None) -> Tensor:
 
 
 def _as_size(name: str, size: int | Sequence[int]) -> int | tuple[int, int]:
-    sides = (size,) if isinstance(size, int) else tuple(size)
+    sides = tuple(size) if isinstance(size, Sequence) else (size,)
     if len(sides) not in (1, 2) or not all(isinstance(n, int) and n >= 1 for n in sides):
         raise InputError(
             f"{name} must be a whole number of at least 1 pixel, or two (height, width), got {name}={size}"
@@ -339,7 +340,7 @@ def _as_size(name: str, size: int | Sequence[int]) -> int | tuple[int, int]:
 
 
 def _floating(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
 def _resized(image: Tensor, size: tuple[int, int], resampling: Image.Resampling) -> Tensor:

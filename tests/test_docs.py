@@ -72,7 +72,7 @@ def test_what_wsms_costs_is_what_was_measured(pytestconfig):
         assert f"| {threads} | {row} |" in page
 
 
-@pytest.mark.parametrize("page", ["networks.md", "data.md"])
+@pytest.mark.parametrize("page", ["networks.md", "data.md", "extending.md"])
 def test_snippets_of_the_docs_run(page, pytestconfig):
     text = (pytestconfig.rootpath / "docs" / page).read_text()
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -51,38 +51,31 @@ def audit(
     out: Path | str | None = None,
     progress: Progress = silent,
 ) -> Audit:
-    """Measures how classifiers' answers change while the things on test images shrink and grow.
+    """Measures how classifiers' predictions change while the things on test images shrink and grow.
 
     Any classifier of images: what nearfar trained or converted, networks by name with anybody's weights, ONNX
-    files, exported programs, functions. Each is shown the same images on its own canvas, at every
-    scale. Measured are, with 95 % bootstrap intervals, the share of right answers (in all, class by class,
-    and among the five likeliest), confidence and its calibration error, and how many answers change;
-    then the smallest changes of scale that flip an answer, the surest mistakes, the band of scales
-    where a classifier holds, and its cost.
+    files, exported programs, functions. Each is shown the same images on its own canvas, at every scale. What
+    is measured has 95 % bootstrap intervals; ``nearfar audit --help`` lists it.
 
     Of data that a checkpoint was trained on, test images are those that its training put aside; of other
     data the official test part, or all images where there is none.
 
     Args:
-        models: a checkpoint (weights.safetensors), NAME@FILE, NAME@pretrained, NAME, x.onnx, x.pt2 or
-            package.module:attribute; in Python also a network, a function, several, or several by name.
-        data: name of a data set, or a folder with a sub-folder a class; default: what the first
-            checkpoint was trained on.
+        models: what :func:`nearfar.load_classifier` takes; one, several, or several by name.
+        data: name of a dataset, a folder with a sub-folder a class, a ``DataSpec`` or the images themselves;
+            default: what the first checkpoint was trained on.
         spec: what is measured: scales, layers, flips.
         selection: which of its images.
         inputs: what models do not say about their input: mean, std, size, number of classes.
         baseline: name of the model that the others are compared with; default: the first.
         require: what figures must be, as top1@0.5>=0.80, band_low<=0.6, loss@1<=0.02 (against the baseline)
-            or NAME:flips@2<0.1; without a name it is asked of every model but the baseline. The command ends
-            with status 1 where one is not met.
-        out: folder for audit.json and report.html, and audit-skipped.csv where images are left out; default:
-            write nothing.
+            or NAME:flips@2<0.1; without a name it is required of every model but the baseline.
+        out: folder for audit.json, report.html and, where images are left out, audit-skipped.csv.
         progress: called after each batch.
 
     Raises:
-        InputError: a model or data set that cannot be opened, data of other classes or channels than a
-            model's, a checkpoint's own data with other images than in training, a requirement that cannot be
-            read, or a number out of range.
+        InputError: a model or dataset that cannot be opened, data of other classes or channels than a
+            model's or changed since its training, or a requirement that cannot be read.
 
     Limits:
         Logits are taken as such: of a model that answers with probabilities, confidence means nothing.
@@ -101,32 +94,8 @@ def audit(
     requirements = read_requirements(require, classes, base, scales)
     choose = partial(choose_images, data, audited_models, selection)
     images = choose() if out is None else listing_skipped(choose, Path(out) / SKIPPED)
-    work = _Work(progress, audited_models, images, scales, spec)
-    curves = work.predict()
-    seconds, memory, batch = _timed(audited_models, images, spec.batch_size)
-    results = {}
-    for model in audited_models:
-        name, curve = model.name, curves[model.name]
-        cost, uncounted = _cost(model, images)
-        results[name] = AuditResult(
-            model=name,
-            source=images.source,
-            class_names=images.class_names,
-            protocol=model.protocol,
-            curve=curve,
-            cost=cost,
-            seconds=seconds[name],
-            memory=memory[name],
-            batch=batch,
-            flips=work.flips(model),
-            layers=work.layers(model),
-            failures=find_failures(model, images, curve),
-            notes=(
-                *(*model.notes, *images.notes, *shown_notes(model, images, scales)),
-                *(*added, *uncounted),
-            ),
-        )
-    work.finished()
+    results = _measure(audited_models, images, scales, spec, added, progress)
+    curves = {name: result.curve for name, result in results.items()}
     outcome = Audit(
         results,
         base,
@@ -141,6 +110,42 @@ def audit(
         )
         write_atomically(files[1], render_audit(outcome))
     return outcome
+
+
+def _measure(
+    audited_models: Sequence[AuditedModel],
+    images: AuditedImages,
+    scales: tuple[float, ...],
+    spec: AuditSpec,
+    remarks: tuple[str, ...],
+    progress: Progress,
+) -> dict[str, AuditResult]:
+    """All figures of every model; ``remarks`` are notes for each."""
+    work = _Work(progress, audited_models, images, scales, spec)
+    curves = work.predict()
+    seconds, memory, batch = _timed(audited_models, images, spec.batch_size)
+    results = {}
+    for model in audited_models:
+        name, curve = model.name, curves[model.name]
+        cost, uncounted = _cost(model, images)
+        rendering = shown_notes(model, images, scales)
+        results[name] = AuditResult(
+            model=name,
+            source=images.source,
+            class_names=images.class_names,
+            protocol=model.protocol,
+            curve=curve,
+            cost=cost,
+            seconds=seconds[name],
+            memory=memory[name],
+            batch=batch,
+            flips=work.flips(model),
+            layers=work.layers(model),
+            failures=find_failures(model, images, curve),
+            notes=(*model.notes, *images.notes, *rendering, *remarks, *uncounted),
+        )
+    work.finished()
+    return results
 
 
 def _baseline_first(

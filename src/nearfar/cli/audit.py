@@ -51,10 +51,8 @@ def audit(
 
     Any classifier of images: what nearfar trained or converted, networks by name with anybody's weights, ONNX
     files, exported programs, functions. Each is shown the same images on its own canvas, at every scale.
-    Measured are, with 95 % bootstrap intervals, accuracy (in all, class by class, and among the five
-    likeliest), confidence and its calibration error, and how many predictions change; then the smallest
-    changes of scale that flip a prediction, the surest mistakes, the band of scales where a classifier
-    holds, and its cost.
+    Measured are, with 95 % intervals, accuracy, confidence, calibration and how many predictions change; then
+    the changes of scale that flip a prediction, the surest mistakes, the band that holds, and the cost.
 
     Of data that a checkpoint was trained on, test images are those that its training put aside; of other
     data the official test part, or all images where there is none.
@@ -86,9 +84,6 @@ def audit(
         num_classes: how many classes a model tells apart, where it does not say.
         out: folder for audit.json and report.html, and audit-skipped.csv where images are left out; default:
             write nothing.
-
-    Returns:
-        Arguments of :func:`nearfar.audit`.
     """
     return {
         "models": models,

@@ -57,11 +57,10 @@ def convert(
 
     The network given is not changed. Right after converting, a network's batch norms no longer fit what
     they meet: ``recalibrate`` gives them new statistics, from images without labels. ``finetune`` trains
-    for a few epochs, on images at 0.4 to 2 times their size (``data.random_scale`` sets other
-    bounds), with their labels or, where they have none (``data.source: unlabelled``), with the
-    original's predictions for them at scale 1. A ``pyramid-ensemble`` is trained as the one network that it
-    is, unless its reduction is learnt, and put over the pyramid afterwards. With ``data``, the original and
-    the result are then compared at eight scales on images that were kept out of all of this.
+    for a few epochs, on images at 0.4 to 2 times their size (or ``data.random_scale``), with their labels or,
+    where there are none (``data.source: unlabelled``), with the original's predictions at scale 1. A
+    ``pyramid-ensemble`` is trained as one network, unless its reduction is learnt, and put over the pyramid
+    afterwards. With ``data``, both are compared at eight scales on images that were not used for any of this.
 
     The folder ``out`` gets ``weights.safetensors``, ``report.md``, ``report.json``, with ``finetune`` the
     training's own folder ``training/``, and where images cannot be read their list ``skipped.csv``. A
@@ -75,20 +74,19 @@ def convert(
         method: one of :mod:`nearfar.conversion` with its settings, such as ``SILayers(scales=(0.5, 1, 2))``,
             or its name: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, one of your own that is
             registered, or the ``package.module:Class`` of one.
-        data: images to recalibrate, train and compare on; default: those that a checkpoint of
-            nearfar's was trained on, and else none. The network says how they are prepared:
-            leave ``data.protocol`` out.
+        data: images to recalibrate, train and compare on; default: those that a checkpoint was trained on,
+            else none. The network says how they are prepared: leave ``data.protocol`` out.
         recalibrate: give batch norms new statistics, before any training. A ``pyramid-ensemble`` that
             is trained needs none and keeps the training's, which the report says.
         finetune: whether to train on, and how.
         check: how to compare; default: ``CheckSpec()``.
-        inputs: what the model does not say about its images; default: nothing.
+        inputs: what the model does not say about its images.
         out: folder to write; ``None`` writes nothing.
         progress: called after each epoch and each batch compared.
 
     Raises:
-        InputError: a network that cannot be converted that way (the message names the ways that can),
-            settings that do not fit, missing data, or an ``out`` that holds something else.
+        InputError: a network that cannot be converted that way, settings that do not fit, missing data, or an
+            ``out`` that holds something else.
     """
     tuning = FinetuneSpec() if finetune is True else finetune or None
     check, inputs = check or CheckSpec(), inputs or InputOptions()
@@ -100,9 +98,7 @@ def convert(
     if data is None and origin.data is not None:
         data = origin.data
     if data is None and (recalibrate or tuning):
-        raise InputError(
-            "recalibrating and fine-tuning need images; give data, such as a folder of them"
-        )
+        raise InputError("recalibrating and fine-tuning need images; give data, such as a folder")
     images = None
     if data is not None:
         images = _images(data, opened, RANDOM_SCALE if tuning else None, check.images, out)

@@ -97,6 +97,18 @@ def export(
     network = _network(opened)
     kind.prepare(network, out)
     refuse_what_is_not_ours(out, kind)
+    return _first_that_works(opened, network, kind, out, tolerance, progress)
+
+
+def _first_that_works(
+    opened: Classifier,
+    network: nn.Module,
+    kind: Format,
+    out: Path,
+    tolerance: float,
+    progress: Progress,
+) -> ExportResult:
+    """Exports with as many sizes left open as the network allows."""
     notes: list[str] = []
     failed: Exception | None = None
     tries = ways(opened.input_spec)

@@ -105,17 +105,21 @@ def reproduce(
         )
     if result_files:
         _check_editions(measured)
-    lines = chosen.rows(measured)
-    runs_left = len(runs) - len(measured)
     command = f"nearfar reproduce {table}"
     command += (f" --jobs {jobs}" if jobs > 1 else "") + (" --fast" if fast else "")
-    status = TableStatus(command, fast, runs_left)
+    return _write(chosen, measured, TableStatus(command, fast, len(runs) - len(measured)), folder)
+
+
+def _write(
+    table: Table, measured: Sequence[RunResult], status: TableStatus, folder: Path
+) -> ReproduceResult:
+    lines = table.rows(measured)
     make_folder(folder)
-    figures = json.dumps(as_json(chosen, lines, status), indent=1, allow_nan=False) + "\n"
+    figures = json.dumps(as_json(table, lines, status), indent=1, allow_nan=False) + "\n"
     write_atomically(folder / _FIGURES, figures)
-    write_atomically(folder / "table.md", as_markdown(chosen, lines, status))
-    write_atomically(folder / "picture.png", figure_bytes(chosen.picture(lines), "png"))
-    return ReproduceResult(chosen, folder, lines, runs_left)
+    write_atomically(folder / "table.md", as_markdown(table, lines, status))
+    write_atomically(folder / "picture.png", figure_bytes(table.picture(lines), "png"))
+    return ReproduceResult(table, folder, lines, status.runs_left)
 
 
 def find_table(name: str, fast: bool) -> tuple[Table, list[Run]]:

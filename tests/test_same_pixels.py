@@ -26,7 +26,7 @@ from torchvision.transforms._presets import ImageClassification
 import nearfar
 from nearfar.auditing import AuditSpec, ImageSelection
 from nearfar.classifiers import InputSpec, load_classifier
-from nearfar.classifiers.files import input_spec_path
+from nearfar.classifiers.exported_files import input_spec_path
 from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
 from nearfar.training import FitSpec, ModelSpec
 

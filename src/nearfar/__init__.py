@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from nearfar.training.train import train
 
 __all__ = [
-    "Ensemble",
-    "DataSpec",
     "FCN",
+    "DataSpec",
+    "Ensemble",
     "FitSpec",
     "HierarchicalNet",
     "InputError",
@@ -66,8 +66,8 @@ __all__ = [
     "functional",
     "list_models",
     "load_checkpoint",
-    "load_weights",
     "load_classifier",
+    "load_weights",
     "predict",
     "push_to_hub",
     "pyramid",

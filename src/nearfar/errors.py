@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["InputError", "first_line"]
+
+#: Control sequences that begin with escape: colours, cursor movements.
+_TERMINAL_CODES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 
 
 class InputError(ValueError):
@@ -14,5 +19,11 @@ class InputError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, to quote it within a message; its class where there is no text."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first line of an error's text, to quote it within a message; its class where there is no text.
+
+    Without colours and other codes for terminals, and without a full stop at its end.
+    """
+    lines = [
+        line.strip() for line in _TERMINAL_CODES.sub("", str(error)).splitlines() if line.strip()
+    ]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

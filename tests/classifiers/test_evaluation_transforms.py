@@ -12,7 +12,7 @@ from timm.models._registry import _model_pretrained_cfgs
 from torch import nn
 from torchvision.transforms import PILToTensor
 
-from nearfar.classifiers import load_classifier, named
+from nearfar.classifiers import load_classifier, networks
 from nearfar.models import is_ours
 
 #: Width and height: of common photographs, small, square, a strip.
@@ -55,7 +55,7 @@ def torchvision_names():
 
 def check_torchvision(name, monkeypatch):
     network = InputRecorder()
-    monkeypatch.setattr(named, "make_network", lambda spec, num_classes: network)
+    monkeypatch.setattr(networks, "make_network", lambda spec, num_classes: network)
     opened = load_classifier(f"torchvision/{name}@pretrained")
     assert opened.input_spec.assumed == ""
     weights = torchvision.models.get_model_weights(name).DEFAULT

@@ -23,7 +23,7 @@ from nearfar.conversion import (
     register_method,
     take_over,
 )
-from nearfar.conversion import registry as methods
+from nearfar.conversion import method as methods
 from nearfar.data import DataSpec
 from nearfar.deploy import convert
 from nearfar.errors import InputError

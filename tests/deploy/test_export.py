@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import nearfar
 from nearfar.classifiers import Classifier, InputSpec, load_classifier
-from nearfar.classifiers.files import input_spec_path
+from nearfar.classifiers.exported_files import input_spec_path
 from nearfar.cli import main
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.deploy import export

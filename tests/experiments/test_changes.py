@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearfar.experiments.config_diff import changes, with_changes
+from nearfar.experiments.writing import changes, with_changes
 
 LEAF = st.none() | st.integers() | st.lists(st.integers(), max_size=2)
 

@@ -1,7 +1,7 @@
 import torch
 
 from nearfar.data import DataSpec
-from nearfar.experiments.tables.windows import at_scales
+from nearfar.experiments.tables.table import at_scales
 from nearfar.training import FitSpec, ModelSpec, load_checkpoint, train
 
 

@@ -8,8 +8,8 @@ from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
 from nearfar.auditing.cost import Cost, cost_of, time_batches
 from nearfar.auditing.intervals import wilson_interval
 from nearfar.auditing.invariance import invariance_scores
+from nearfar.auditing.layers import winner_maps
 from nearfar.auditing.result import Audit, AuditResult, Failure, Flips, LayerScores, Verdict
-from nearfar.auditing.winning_scale import winner_maps
 
 __all__ = [
     "Audit",

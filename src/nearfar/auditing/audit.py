@@ -53,9 +53,8 @@ def audit(
 ) -> Audit:
     """Measures how classifiers' predictions change while the things on test images shrink and grow.
 
-    Any classifier of images: what nearfar trained or converted, networks by name with anybody's weights, ONNX
-    files, exported programs, functions. Each is shown the same images on its own canvas, at every scale. What
-    is measured has 95 % bootstrap intervals; ``nearfar audit --help`` lists it.
+    Any classifiers: what nearfar trained or converted, networks by name with anybody's weights, ONNX files,
+    exported programs, functions. Each is shown the same images on its own canvas; figures have intervals.
 
     Of data that a checkpoint was trained on, test images are those that its training put aside; of other
     data the official test part, or all images where there is none.

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nearfar.classifiers import Classifier, InputOptions, Model, load_classifier
-from nearfar.classifiers.files import input_spec_path
+from nearfar.classifiers.exported_files import input_spec_path
 from nearfar.data import ScaleProtocol
 from nearfar.data.preprocess import Background, Images
 from nearfar.errors import InputError

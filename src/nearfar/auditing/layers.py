@@ -1,4 +1,4 @@
-"""Single layers of any network: how invariant and how equivariant they are to scale."""
+"""Single layers of any network: how invariant and equivariant they are to scale; which scale won where."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from nearfar.auditing.audited_models import AuditedModel
 from nearfar.auditing.invariance import invariance_scores, recorded_outputs
 from nearfar.auditing.result import LayerScores
 from nearfar.errors import InputError
+from nearfar.functional import si_conv2d
+from nearfar.layers import SIConv2d
 from nearfar.pyramid import rescale_each
 
 __all__ = [
@@ -23,7 +25,9 @@ __all__ = [
     "map_errors",
     "relative_errors",
     "score_layers",
+    "winner_maps",
 ]
+
 
 #: Scores are measured on so many images at most.
 MOST_IMAGES = 250
@@ -269,3 +273,56 @@ def _errors(
 def _copy(name: str, output: object) -> Tensor:
     assert isinstance(output, Tensor), "chosen so"
     return output.clone()  # a later in-place operation may write into the output
+
+
+#: A position this many times weaker than the strongest is background.
+_BACKGROUND = 0.02
+
+
+def winner_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """For each SI-layer and position, the scale at which the layer's filters responded most strongly.
+
+    Each channel has its winning scale; a position gets the mean (on the logarithmic axis) over the
+    channels. A channel's weight is how far its maximum exceeds its mean over the scales, and zero unless
+    it fires (is positive): on an empty background all scales tie, and none has won. Positions where
+    nothing stands out have no winner.
+
+    Args:
+        model: any net with ``SIConv2d`` layers that reduce by ``max``.
+        images: ``[B, C, H, W]``.
+
+    Returns:
+        By layer name, ``[B, H', W']`` scales; NaN where there is no winner. Empty for a net without
+        SI-layers.
+
+    Source: A. Akbari, Fig. 4.
+    """
+    maps: dict[str, Tensor] = {}
+
+    def hook_for(name: str) -> Callable[[SIConv2d, tuple[Tensor], Tensor], None]:
+        def hook(layer: SIConv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+            maximum, winner = layer.forward_with_winner(inputs[0])
+            logs = torch.tensor(layer.scales, device=maximum.device).log2()
+            mean = si_conv2d(
+                inputs[0], layer.weight, layer.bias, **{**layer.settings(), "reduce": "mean"}
+            )
+            weight = torch.where(maximum > 0, (maximum - mean).clamp(min=0), 0.0)
+            total = weight.sum(dim=1)
+            log_scale = (weight * logs[winner.long()]).sum(dim=1) / total
+            background = total <= _BACKGROUND * total.amax(dim=(1, 2), keepdim=True)
+            maps[name] = torch.where(background, torch.nan, log_scale.exp2())
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(hook_for(name))
+        for name, layer in model.named_modules()
+        if isinstance(layer, SIConv2d) and layer.reduce == "max"
+    ]
+    try:
+        with torch.inference_mode():
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps

@@ -13,7 +13,7 @@ from nearfar.classifiers.input_spec import InputSpec
 from nearfar.errors import InputError
 from nearfar.training import Checkpoint, ModelSpec
 
-__all__ = ["LogitsFunction", "Classifier", "count_classes", "evaluating"]
+__all__ = ["Classifier", "LogitsFunction", "count_classes", "evaluating"]
 
 LogitsFunction = Callable[[Tensor], Tensor]
 """``[B, C, H, W]``, values from 0 to 1 → ``[B, K]`` logits."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nearfar.classifiers.checkpoints import from_checkpoint
 from nearfar.classifiers.classifier import Classifier
+from nearfar.classifiers.networks import from_checkpoint
 from nearfar.errors import InputError
 
 __all__ = ["HUB", "WEIGHTS_NAME", "fetched_weights", "from_hub", "is_hub_folder"]

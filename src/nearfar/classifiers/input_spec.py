@@ -105,7 +105,7 @@ class InputSpec:
                 int(preprocess["in_chans"]),
                 ScaleProtocol(
                     **{key: preprocess[key] for key in keys},
-                    background=preprocess.get("background", "black"),  # older cards do not say
+                    background=preprocess.get("background", "black"),  # older specs do not say
                 ),
                 int(fields["num_classes"]),
                 fields["class_names"],

@@ -9,14 +9,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from nearfar.classifiers.checkpoints import from_checkpoint
 from nearfar.classifiers.classifier import Classifier
+from nearfar.classifiers.exported_files import from_onnx, from_program
 from nearfar.classifiers.functions import from_callable, from_import, is_import
 from nearfar.classifiers.hub_files import HUB, from_hub, is_hub_folder
-from nearfar.classifiers.named import from_name
-from nearfar.classifiers.networks import from_network
-from nearfar.classifiers.onnx_files import from_onnx
-from nearfar.classifiers.programs import from_program
+from nearfar.classifiers.networks import from_checkpoint, from_name, from_network
 from nearfar.data import Normalisation
 from nearfar.errors import InputError
 

@@ -1,21 +1,26 @@
-"""Classifiers from networks that are there already."""
+"""Classifiers from networks: given, by name with somebody's weights, or out of a checkpoint."""
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from nearfar.classifiers.classifier import Classifier, count_classes
-from nearfar.classifiers.evaluation_transforms import of_timm
+from nearfar.classifiers.evaluation_transforms import of_timm, of_torchvision, official_weights
 from nearfar.classifiers.input_spec import InputSpec, fills_canvas
 from nearfar.data import Normalisation, Normalised, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import is_ours
-from nearfar.training import ModelSpec
+from nearfar.models.torchvision_nets import PREFIX as TORCHVISION
+from nearfar.models.torchvision_nets import is_torchvision
+from nearfar.training import ModelSpec, load_checkpoint, make_network
 
-__all__ = ["from_network"]
+__all__ = ["from_checkpoint", "from_name", "from_network"]
 
 
 def from_network(
@@ -98,3 +103,71 @@ def _channels(network: nn.Module, cfg: dict[str, Any] | None) -> int:
 
 def _device(network: nn.Module) -> torch.device:
     return next((p.device for p in network.parameters()), torch.device("cpu"))
+
+
+#: Networks that, with published weights, change ImageNet's normalisation into their own inside.
+_OWN_NORMALISATION = ("googlenet", "inception_v3")
+
+
+def from_name(
+    name: str,
+    weights: str | None,
+    figures: Normalisation | None,
+    size: int | None,
+    num_classes: int | None,
+) -> Classifier:
+    """Builds a network by its name.
+
+    Args:
+        name: one of ours or timm's, or ``torchvision/NAME``.
+        weights: a file, ``pretrained``, or ``None`` for random ones (seed 0).
+        figures: what its input is normalised by.
+        size: of the canvas.
+        num_classes: default: what the weights' classifier has, or what the network was made for.
+
+    Raises:
+        InputError: an unknown name, a file that does not fit, or weights that cannot be fetched.
+    """
+    mean, std = (figures.mean, figures.std) if figures else ((), ())
+    spec = ModelSpec(name, weights=weights, mean=mean, std=std)
+    if weights == "pretrained" and num_classes is not None:
+        raise InputError(
+            f"{name} answers with the classes that it was published with, and another number of them would "
+            f"be a new classifier with random weights, got num_classes={num_classes}; leave it out"
+        )
+    bare = name.removeprefix(TORCHVISION)
+    entry, certain = official_weights(bare, weights) if is_torchvision(name) else (None, False)
+    if certain and bare in _OWN_NORMALISATION:
+        # torchvision's builder does so where it fetches the weights itself.
+        spec = dataclasses.replace(spec, options={"transform_input": True})
+    with isolate_rng():
+        torch.manual_seed(0)
+        network = make_network(spec, num_classes)
+    protocol, assumed = None, ""
+    if entry is not None:
+        protocol, published = of_torchvision(entry, size)
+        figures = figures or published
+        if weights is not None and not certain:
+            assumed = (
+                f"{Path(weights).name} is none of the files that torchvision publishes for {bare}: it is "
+                f"assumed that images are shown as to {entry}."
+            )
+    label = name if weights is None else f"{name}@{weights}"
+    return from_network(network, label, figures, size, None, spec, protocol, assumed)
+
+
+def from_checkpoint(path: Path) -> Classifier:
+    """Opens a checkpoint.
+
+    Raises:
+        InputError: as :func:`nearfar.load_checkpoint` does.
+    """
+    checkpoint = load_checkpoint(path)
+    spec = checkpoint.recipe.model
+    # A conversion of weights alone knows how many classes there are, and not what they are called.
+    names = checkpoint.class_names if checkpoint.record.get("classes_named", True) else None
+    count = len(checkpoint.class_names)
+    input_spec = InputSpec(
+        spec.name, checkpoint.record["in_chans"], checkpoint.recipe.data.protocol, count, names
+    )
+    return Classifier(input_spec, checkpoint.model, checkpoint.model, spec, checkpoint)

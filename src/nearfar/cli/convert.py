@@ -19,7 +19,7 @@ from nearfar.conversion import ConversionMethod, list_methods, method_class
 from nearfar.data import DataSpec
 from nearfar.deploy import CheckSpec, ConvertResult, FinetuneSpec
 from nearfar.deploy import convert as convert_model
-from nearfar.deploy.conversion_page import summary, verdict
+from nearfar.deploy.conversion_folder import summary, verdict
 from nearfar.deploy.conversion_settings import FINETUNE
 from nearfar.errors import InputError
 from nearfar.training import FitSpec

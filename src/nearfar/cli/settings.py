@@ -1,4 +1,4 @@
-"""Settings by dotted names, checked one by one, so that all that is wrong is told at once."""
+"""Settings by dotted names and their short forms, checked one by one: all that is wrong is told at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, get_loader
 
-from nearfar.cli.shorthands import photo_sizes, written_out
+from nearfar.cli.display import console
+from nearfar.data import DataSpec, list_sources
+from nearfar.data.sources import is_own
 from nearfar.errors import InputError
+from nearfar.models import input_size
+from nearfar.training import ModelSpec
 
-__all__ = ["Settings", "element_of", "read_mapping"]
+__all__ = ["Settings", "element_of", "photo_sizes", "read_mapping", "written_out"]
+
 
 _JSON = re.compile(r"\[|(true|false|null)$", re.IGNORECASE)
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
@@ -188,3 +193,41 @@ def _described(hint: Any) -> str:
         count = "" if ... in kinds or len(kinds) == 1 else f"{len(kinds)} "
         return f"{count}{_NAMES.get(kinds[0], 'a word')[2:]}s with commas between"
     return _NAMES.get(hint, "a mapping such as {name: value}" if get_origin(hint) else "a text")
+
+
+def written_out(group: type, key: str, word: str) -> dict[str, Any]:
+    """What one word stands for: the name of a model, of a data set, or of a folder of images."""
+    if group is ModelSpec:
+        return {"name": word}
+    if group is not DataSpec:
+        raise InputError(f"{key} must hold options by name, got {word!r}")
+    if word in list_sources() or is_own(word):
+        return {"source": word}
+    if Path(word).is_dir():
+        return {"source": "folder", "root": word}
+    raise InputError(
+        f"--{key} takes a folder of images, or one of {', '.join(list_sources())}, got {word!r}, which "
+        f"is neither; make the folder, or mend the name"
+    )
+
+
+def photo_sizes(values: Mapping[str, Any]) -> dict[str, int]:
+    """Canvas and content for anybody's images, where nobody says them: a protocol's own are for digits.
+
+    Args:
+        values: all settings by their dotted names.
+
+    Returns:
+        Two more: both are the side of the images that the model was made for.
+    """
+    has_sizes = any(key.startswith("data.protocol.") for key in values)
+    if has_sizes or not is_own(values.get("data.source", "")):
+        return {}
+    name = values.get("model.name", ModelSpec().name)
+    side = min(input_size(name)[1:])
+    console.print(
+        f"Images of the folder are shown on {side}×{side} pixels, what {name} was made for; "
+        f"--data.protocol.canvas and --data.protocol.content change that.",
+        highlight=False,
+    )
+    return {"data.protocol.canvas": side, "data.protocol.content": side}

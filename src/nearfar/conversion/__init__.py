@@ -7,9 +7,17 @@ from nearfar.conversion.antialias import Antialiasing
 from nearfar.conversion.convert import convert_network, plan_conversion
 from nearfar.conversion.ensemble import PyramidEnsemble
 from nearfar.conversion.layerwise import LayerMethod
-from nearfar.conversion.method import Change, ConversionMethod, Left, Plan
+from nearfar.conversion.method import (
+    Change,
+    ConversionMethod,
+    Left,
+    Plan,
+    as_method,
+    list_methods,
+    method_class,
+    register_method,
+)
 from nearfar.conversion.recalibration import recalibrate
-from nearfar.conversion.registry import as_method, list_methods, method_class, register_method
 from nearfar.conversion.replacement import take_over
 from nearfar.conversion.si import SILayers
 from nearfar.conversion.weight_shared import WeightSharedStages

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from nearfar.conversion.layerwise import PATCHES, LayerMethod
-from nearfar.conversion.registry import register_method
+from nearfar.conversion.method import register_method
 from nearfar.conversion.replacement import take_over
 from nearfar.layers import AntialiasedConv2d, AntialiasedMaxPool2d
 from nearfar.layers.antialiased import refused

@@ -8,8 +8,7 @@ from typing import Any
 from torch import nn
 
 from nearfar.conversion.layerwise import LayerMethod
-from nearfar.conversion.method import ConversionMethod, Plan
-from nearfar.conversion.registry import as_method, list_methods, method_class
+from nearfar.conversion.method import ConversionMethod, Plan, as_method, list_methods, method_class
 from nearfar.conversion.trial import tried
 from nearfar.errors import InputError
 

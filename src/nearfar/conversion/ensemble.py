@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from nearfar.conversion.method import Change, ConversionMethod, Plan
-from nearfar.conversion.registry import register_method
+from nearfar.conversion.method import Change, ConversionMethod, Plan, register_method
 from nearfar.conversion.trial import published_side, size_fault
 from nearfar.errors import InputError
 from nearfar.grid import level_size

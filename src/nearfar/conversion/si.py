@@ -8,7 +8,7 @@ from typing import cast
 from torch import nn
 
 from nearfar.conversion.layerwise import PATCHES, LayerMethod
-from nearfar.conversion.registry import register_method
+from nearfar.conversion.method import register_method
 from nearfar.conversion.replacement import take_over
 from nearfar.grid import Padding
 from nearfar.layers import SIConv2d

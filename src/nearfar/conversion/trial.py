@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.conversion.method import Plan
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 
 __all__ = ["evaluating", "published_side", "size_fault", "tried"]
 
@@ -56,7 +56,7 @@ def size_fault(network: nn.Module, side: int, other: int) -> str:
     if not isinstance(_logits(network, _images(network, side)), Exception):
         fault = _logits(network, _images(network, other))
         if isinstance(fault, Exception):
-            return _first_line(fault)
+            return first_line(fault)
     return ""
 
 
@@ -97,7 +97,7 @@ def tried(network: nn.Module, converted: nn.Module, plan: Plan, side: int | None
             return plan
         raise InputError(
             f"the converted network does not take images of {images.shape[-2]}×{images.shape[-1]}, which the "
-            f"original takes: {_first_line(after)}; convert fewer layers, or choose other scales"
+            f"original takes: {first_line(after)}; convert fewer layers, or choose other scales"
         ) from after
     return _judged(plan, ran, before, after)
 
@@ -175,7 +175,3 @@ def _logits(network: nn.Module, images: Tensor) -> Any:
             return network(images)
     except Exception as fault:  # a network of any make may raise anything
         return fault
-
-
-def _first_line(fault: Exception) -> str:
-    return str(fault).strip().partition("\n")[0] or type(fault).__name__

@@ -9,8 +9,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from nearfar.conversion.method import Change, ConversionMethod, Plan
-from nearfar.conversion.registry import register_method
+from nearfar.conversion.method import Change, ConversionMethod, Plan, register_method
 from nearfar.conversion.replacement import copy_network
 from nearfar.errors import InputError
 from nearfar.models import Integration, WSMSNet

@@ -15,11 +15,11 @@ __all__ = [
     "SKIPPED",
     "Skipped",
     "UnreadableFilesError",
+    "describe_skipped",
     "list_skipped",
     "listing_refused",
     "listing_skipped",
     "refuse_too_many",
-    "describe_skipped",
 ]
 
 #: Name of the list in a run's folder.

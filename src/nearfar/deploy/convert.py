@@ -72,8 +72,7 @@ def convert(
             name with weights (``resnet18@FILE``, ``resnet18@pretrained``), a ``package.module:network``
             or the ``nn.Module`` itself.
         method: one of :mod:`nearfar.conversion` with its settings, such as ``SILayers(scales=(0.5, 1, 2))``,
-            or its name: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, one of your own that is
-            registered, or the ``package.module:Class`` of one.
+            or a name: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, ``package.module:Class``.
         data: images to recalibrate, train and compare on; default: those that a checkpoint was trained on,
             else none. The network says how they are prepared: leave ``data.protocol`` out.
         recalibrate: give batch norms new statistics, before any training. A ``pyramid-ensemble`` that

@@ -13,11 +13,11 @@ from torch import nn
 
 from nearfar.atomic import atomic_path, write_atomically
 from nearfar.classifiers import Classifier, InputSpec, Model, load_classifier
-from nearfar.classifiers.files import input_spec_path
+from nearfar.classifiers.exported_files import input_spec_path
 from nearfar.deploy.capture import Openness, captured, ways
 from nearfar.deploy.checking import Checked, DifferentError, checked
 from nearfar.deploy.formats import Format, format_of, refuse_what_is_not_ours
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 from nearfar.progress import Progress, Step, silent
 
 __all__ = ["ExportResult", "export"]
@@ -175,7 +175,7 @@ def _differs(failed: Exception | None) -> bool:
 
 def _note(openness: Openness, cause: Exception) -> str:
     what = "The image size is" if openness.image else "The number of images is"
-    return f"{what} fixed, because with {openness}: {_first_line(cause)}."
+    return f"{what} fixed, because with {openness}: {first_line(cause)}."
 
 
 def _refusal(name: str, failed: Exception, tolerance: float) -> InputError:
@@ -186,11 +186,6 @@ def _refusal(name: str, failed: Exception, tolerance: float) -> InputError:
             f"antialias and scale_factor does not; with size it does)"
         )
     return InputError(
-        f"{name} cannot be exported: {_first_line(failed)}; a network that leads its images through tensor "
+        f"{name} cannot be exported: {first_line(failed)}; a network that leads its images through tensor "
         f"operations alone can be"
     )
-
-
-def _first_line(cause: Exception) -> str:
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return (lines[0] if lines else type(cause).__name__).rstrip(".")

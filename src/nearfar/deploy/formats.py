@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from nearfar.classifiers.files import input_spec_path
-from nearfar.classifiers.onnx_files import CARD as ONNX_CARD
-from nearfar.classifiers.programs import CARD as PROGRAM_CARD
+from nearfar.classifiers.exported_files import ONNX_SPEC_KEY, PROGRAM_SPEC_KEY, input_spec_path
 from nearfar.deploy.capture import Openness, quietly
 from nearfar.errors import InputError
 
@@ -52,7 +50,7 @@ class _Program:
     def write(
         self, program: ExportedProgram, input_spec: str, path: Path, openness: Openness
     ) -> None:
-        torch.export.save(program, str(path), extra_files={PROGRAM_CARD: input_spec})
+        torch.export.save(program, str(path), extra_files={PROGRAM_SPEC_KEY: input_spec})
 
     def run(self, path: Path) -> Callable[[Tensor], Tensor]:
         with quietly():
@@ -61,7 +59,7 @@ class _Program:
     def is_ours(self, path: Path) -> bool:
         try:
             with zipfile.ZipFile(path) as archive:
-                return any(name.endswith(f"/{PROGRAM_CARD}") for name in archive.namelist())
+                return any(name.endswith(f"/{PROGRAM_SPEC_KEY}") for name in archive.namelist())
         except (zipfile.BadZipFile, OSError):
             return False
 
@@ -98,7 +96,7 @@ class _Onnx:
                 dynamic_shapes=(names,) if names else None,
             )
             assert exported is not None, "only the old exporter gives nothing back"
-            exported.model.metadata_props[ONNX_CARD] = input_spec
+            exported.model.metadata_props[ONNX_SPEC_KEY] = input_spec
             exported.save(str(path), external_data=False)
 
     def run(self, path: Path) -> Callable[[Tensor], Tensor]:
@@ -124,7 +122,7 @@ class _Onnx:
             model = onnx.load(str(path), load_external_data=False)
         except Exception:  # whatever the content makes the reader trip over: none of ours
             return False
-        return any(entry.key == ONNX_CARD for entry in model.metadata_props)
+        return any(entry.key == ONNX_SPEC_KEY for entry in model.metadata_props)
 
 
 #: By the ending of a file's name.

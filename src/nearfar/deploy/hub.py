@@ -9,13 +9,13 @@ from huggingface_hub import ModelCard, ModelHubMixin
 
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.classifiers import Classifier, InputSpec
-from nearfar.classifiers.checkpoints import from_checkpoint
 from nearfar.classifiers.hub_files import (
     WEIGHTS_NAME,
     fetched_weights,
     from_hub,
     is_hub_folder,
 )
+from nearfar.classifiers.networks import from_checkpoint
 from nearfar.deploy.model_card import model_card
 from nearfar.errors import InputError
 from nearfar.training.checkpoint import read_record

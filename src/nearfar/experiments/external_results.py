@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nearfar.errors import InputError
-from nearfar.experiments.config_diff import with_changes
 from nearfar.experiments.tables.table import Run, RunResult, Table
-from nearfar.experiments.writing import SCHEMA
+from nearfar.experiments.writing import SCHEMA, with_changes
 from nearfar.training import Recipe
 
 __all__ = ["external_results"]

@@ -3,8 +3,7 @@
 from nearfar.layers.antialiased import AntialiasedConv2d, AntialiasedMaxPool2d
 from nearfar.layers.pyramid_conv import PyramidConv2d
 from nearfar.layers.receptive_field import AxisField, ScaleLayer
-from nearfar.layers.scale_conv import ScaleConv2d
-from nearfar.layers.scale_pool import ScalePool
+from nearfar.layers.scale_conv import ScaleConv2d, ScalePool
 from nearfar.layers.si_conv import SIConv2d
 
 __all__ = [

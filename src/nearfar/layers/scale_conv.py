@@ -1,11 +1,11 @@
-"""ScaleConv2d: filters that extend over neighbouring scales and slide over them."""
+"""ScaleConv2d, whose filters extend over neighbouring scales and slide over them, and ScalePool, its end."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ from nearfar.errors import InputError
 from nearfar.functional import PADDING_MODES, scale_conv2d
 from nearfar.grid import Padding, Window
 from nearfar.layers.receptive_field import AxisField, ScaleLayer, convolved
-from nearfar.pyramid import Pyramid
+from nearfar.pyramid import How, Pyramid, collapse
 
-__all__ = ["ScaleConv2d"]
+__all__ = ["ScaleConv2d", "ScalePool"]
 
 
 class ScaleConv2d(ScaleLayer, nn.Module):
@@ -150,3 +150,48 @@ class ScaleConv2d(ScaleLayer, nn.Module):
             f"padding_mode={self.padding_mode!r}, scale_extent={self.scale_extent}, "
             f"scale_padding={self.scale_padding!r}, antialias={self.antialias}"
         )
+
+
+class ScalePool(ScaleLayer, nn.Module):
+    """Pools over scale: every level back onto the base grid, then the ``max`` (or another) of them.
+
+    Args:
+        how: ``max``, ``mean``, ``sum``, ``logsumexp`` or ``concat``.
+        antialias: average where a level is finer than the base grid.
+
+    Shape:
+        Pyramid of levels ``[B, C, H_s, W_s]`` → ``[B, C, H, W]`` (``concat``: ``[B, L · C, H, W]``).
+
+    Raises:
+        InputError: unknown ``how``.
+    """
+
+    def __init__(self, how: How = "max", *, antialias: bool = False) -> None:
+        super().__init__()
+        if how not in get_args(How):
+            raise InputError(f"how must be one of {', '.join(get_args(How))}, got {how!r}")
+        self.how: How = how
+        self.antialias = antialias
+
+    def forward(self, x: Pyramid) -> Tensor:
+        return collapse(x, self.how, antialias=self.antialias)
+
+    def receptive_field(
+        self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int
+    ) -> list[AxisField]:
+        assert isinstance(x, Pyramid)
+        assert x.base is not None
+        target = x.base[axis]
+        parts = [
+            field.resample(grid[axis], target, self.antialias)
+            for field, grid in zip(fields, x.grids, strict=True)
+            if grid is not None
+        ]
+        return [functools.reduce(lambda one, other: one.union(other, target.size), parts)]
+
+    def pooled(self, x: Tensor | Pyramid) -> int:
+        assert isinstance(x, Pyramid)
+        return 0 if self.how == "concat" else len(x)
+
+    def extra_repr(self) -> str:
+        return f"how={self.how!r}, antialias={self.antialias}"

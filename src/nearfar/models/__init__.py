@@ -25,14 +25,14 @@ from nearfar.models.weights import load_weights, read_weights
 from nearfar.models.wsms import Integration, WSMSNet
 
 __all__ = [
-    "Ensemble",
     "FCN",
+    "Ensemble",
     "HierarchicalNet",
     "Integration",
+    "Reduction",
     "SmallCNN",
     "StagedBackbone",
     "StagedNet",
-    "Reduction",
     "WSMSNet",
     "create_model",
     "input_size",

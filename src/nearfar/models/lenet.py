@@ -15,7 +15,7 @@ from nearfar.models.heads import DenseHead
 from nearfar.models.registry import register
 from nearfar.models.staged import StagedNet
 
-__all__ = ["LeNet1989", "LeNet5", "lenet1989", "lenet5"]
+__all__ = ["LeNet5", "LeNet1989", "lenet5", "lenet1989"]
 
 #: Which maps of S2 each map of C3 reads: LeCun et al. 1998, Table I.
 _C3 = (

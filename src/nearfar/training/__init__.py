@@ -2,7 +2,7 @@
 
 from nearfar.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, with_options
 from nearfar.training.network import make_network
-from nearfar.training.paper_sgd import PaperSGD
+from nearfar.training.optimisation import PaperSGD
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec
 from nearfar.training.train import train, train_recipe
 

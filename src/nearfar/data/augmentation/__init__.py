@@ -1,11 +1,9 @@
 """What is changed about training images each epoch, as functions of whole batches."""
 
 from nearfar.data.augmentation.colour import Colours, draw_colours, shift_colours
-from nearfar.data.augmentation.crops import crop, crop_flip, draw_crop_flip, ten_crop
-from nearfar.data.augmentation.exchange import box_sides, draw_exchanges
+from nearfar.data.augmentation.crops import TenCropped, crop, crop_flip, draw_crop_flip, ten_crop
 from nearfar.data.augmentation.plan import Augmentation, Draws
-from nearfar.data.augmentation.scaling import draw_scales
-from nearfar.data.augmentation.testing import TenCropped
+from nearfar.data.augmentation.sizes import box_sides, draw_exchanges, draw_scales
 from nearfar.data.augmentation.warping import draw_warps, warp
 
 __all__ = [

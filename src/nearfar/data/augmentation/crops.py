@@ -1,15 +1,17 @@
-"""Crops and flips of a whole batch at once."""
+"""Crops and flips of a whole batch at once, and the mean answer to ten crops."""
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearfar.data.augmentation.draws import generator_of
 from nearfar.errors import InputError
 
-__all__ = ["crop", "crop_flip", "draw_crop_flip", "ten_crop"]
+__all__ = ["TenCropped", "crop", "crop_flip", "draw_crop_flip", "ten_crop"]
 
 
 def draw_crop_flip(
@@ -95,3 +97,37 @@ def ten_crop(images: Tensor, size: int) -> Tensor:
     corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
     five = torch.stack([images[..., i : i + size, j : j + size] for i, j in corners], dim=1)
     return torch.cat([five, five.flip(-1)], dim=1)
+
+
+class TenCropped(nn.Module):
+    """The mean of a network's answers to :func:`ten_crop` of every image.
+
+    Images come larger than the network's own by a margin, such as
+    ``ScaleDataModule.images("test", 1.0, margin=16)`` gives them.
+
+    Args:
+        network: ``[B, C, size, size]`` → ``[B, K]`` logits.
+        size: side of the crops, in pixels.
+
+    Source: A. Krizhevsky et al. 2012, section 4.1, who averaged the softmax's values.
+    """
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, K]``: logarithms of the mean probabilities.
+
+        Raises:
+            InputError: images smaller than the crops.
+        """
+        crops = ten_crop(images, self.size)
+        logits: Tensor = self.network(crops.flatten(0, 1))
+        log_probabilities = logits.log_softmax(dim=1).view(*crops.shape[:2], logits.shape[1])
+        return torch.logsumexp(log_probabilities, dim=1) - math.log(10)
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return f"size={self.size}"

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from nearfar.data.augmentation.colour import Colours, draw_colours, shift_colours
 from nearfar.data.augmentation.crops import crop, crop_flip, draw_crop_flip
-from nearfar.data.augmentation.exchange import draw_exchanges
-from nearfar.data.augmentation.scaling import draw_scales
+from nearfar.data.augmentation.sizes import draw_exchanges, draw_scales
 from nearfar.data.augmentation.warping import draw_warps, warp
 
 __all__ = ["Augmentation", "Draws"]

@@ -8,7 +8,7 @@ from nearfar.experiments.tables.table import Column, PaperFigure, Run, RunResult
 from nearfar.experiments.tables.tiny_imagenet import TINY_IMAGENET
 from nearfar.experiments.tables.weak_scales import WEAK_SCALES
 
-__all__ = ["TABLES", "Column", "RunResult", "PaperFigure", "TableRow", "Run", "Table"]
+__all__ = ["TABLES", "Column", "PaperFigure", "Run", "RunResult", "Table", "TableRow"]
 
 #: By the name that ``nearfar reproduce`` takes.
 TABLES: dict[str, Table] = {

@@ -10,8 +10,15 @@ from matplotlib.figure import Figure
 from nearfar.auditing import AuditSpec, audit
 from nearfar.data import DataSpec, mnist_scale
 from nearfar.experiments.tables.pictures import plot_runs
-from nearfar.experiments.tables.table import Column, PaperFigure, Run, Table, TableRow, run_folder
-from nearfar.experiments.tables.windows import at_scales
+from nearfar.experiments.tables.table import (
+    Column,
+    PaperFigure,
+    Run,
+    Table,
+    TableRow,
+    at_scales,
+    run_folder,
+)
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from nearfar.data import ScaleDataModule
 from nearfar.errors import InputError
 from nearfar.progress import Progress
-from nearfar.training import Checkpoint, Recipe
+from nearfar.training import Checkpoint, Recipe, with_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Column", "RunResult", "PaperFigure", "TableRow", "Run", "Table", "run_folder"]
+__all__ = [
+    "Column",
+    "PaperFigure",
+    "Run",
+    "RunResult",
+    "Table",
+    "TableRow",
+    "at_scales",
+    "run_folder",
+    "split_error",
+]
 
 
 @dataclass(frozen=True)
@@ -165,3 +181,39 @@ class Table:
             for name in order
             if (own := sorted((m for m in measured if m.row == name), key=lambda m: m.seed))
         ]
+
+
+def split_error(trained: Checkpoint, data: ScaleDataModule, split: str) -> float:
+    """Errors in per cent on a split's images at the scales of training, not augmented.
+
+    Args:
+        trained: the net.
+        data: its data.
+        split: ``train`` or ``validation``.
+    """
+    labels = data.labels(split)
+    wrong, first = 0, 0
+    with torch.inference_mode():
+        for images in data.in_order(split):
+            predictions = trained.model(
+                images.contiguous(memory_format=torch.channels_last)
+            ).argmax(1)
+            wrong += int((predictions != labels[first : first + len(images)]).sum())
+            first += len(images)
+    return 100 * wrong / len(labels)
+
+
+@contextmanager
+def at_scales(trained: Checkpoint, scales: Sequence[float] | None) -> Iterator[Path]:
+    """The checkpoint's file; with ``scales``, a passing copy whose net looks at these.
+
+    Args:
+        trained: of a net that takes the option ``scales``.
+        scales: more or others than in training; ``None`` for those of training.
+    """
+    if scales is None:
+        yield trained.path
+        return
+    with TemporaryDirectory() as folder:
+        wider = Path(folder) / "weights.safetensors"
+        yield with_options(trained.path, {"scales": list(scales)}, wider).path

@@ -11,8 +11,15 @@ from matplotlib.figure import Figure
 from nearfar.auditing import AuditSpec, audit, time_batches
 from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec, ScaleDataModule, ScaleProtocol
-from nearfar.experiments.tables.errors import split_error
-from nearfar.experiments.tables.table import Column, PaperFigure, Run, Table, TableRow, run_folder
+from nearfar.experiments.tables.table import (
+    Column,
+    PaperFigure,
+    Run,
+    Table,
+    TableRow,
+    run_folder,
+    split_error,
+)
 from nearfar.models import create_model
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec

@@ -13,8 +13,7 @@ from nearfar.auditing.plots import COLOURS
 from nearfar.data import DataSpec
 from nearfar.data.protocols import SCENARIOS, TEST_SCALES, scenario, unseen
 from nearfar.experiments.tables.mnist_scale import CLOSER
-from nearfar.experiments.tables.table import Column, Run, Table, TableRow, run_folder
-from nearfar.experiments.tables.windows import at_scales
+from nearfar.experiments.tables.table import Column, Run, Table, TableRow, at_scales, run_folder
 from nearfar.progress import Progress
 from nearfar.training import Checkpoint, FitSpec, ModelSpec, Recipe, TrainerSpec
 

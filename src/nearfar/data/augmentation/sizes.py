@@ -1,7 +1,8 @@
-"""Every image at the size of another one each epoch: together, sizes stay what they are."""
+"""Every image at a size of its own each epoch: drawn, or another image's."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -10,9 +11,31 @@ from torch import Tensor
 from nearfar.data.augmentation.draws import generator_of
 from nearfar.errors import InputError
 
-__all__ = ["box_sides", "draw_exchanges"]
+__all__ = ["box_sides", "draw_exchanges", "draw_scales"]
 
-_KIND = 4
+
+_DRAWN = 1
+
+
+def draw_scales(count: int, low: float, high: float, seed: int, epoch: int) -> Tensor:
+    """One epoch's random factors, log-uniform: as many images in one octave as in another.
+
+    :func:`nearfar.pyramid.rescale_each` and :meth:`nearfar.data.ScaleProtocol.render_each` take them.
+
+    Args:
+        count: N, how many images there are.
+        low, high: the bounds, above 0.
+        seed: the run's.
+        epoch: from 0.
+
+    Returns:
+        ``[N]``, float64.
+    """
+    drawn = torch.rand(count, generator=generator_of(seed, epoch, _DRAWN), dtype=torch.float64)
+    return torch.exp(math.log(low) + drawn * (math.log(high) - math.log(low)))
+
+
+_EXCHANGED = 4
 #: Values from 0 to 1 that differ by no more are background: resampling rings, JPEG adds noise.
 _DIFFERS = 0.1
 
@@ -71,7 +94,7 @@ def draw_exchanges(sides: Tensor, low: float, high: float, seed: int, epoch: int
         )
     has_size = sides > 0
     sizes = sides[has_size].double()
-    order = torch.randperm(len(sizes), generator=generator_of(seed, epoch, _KIND))
+    order = torch.randperm(len(sizes), generator=generator_of(seed, epoch, _EXCHANGED))
     factors = torch.ones(len(sides), dtype=torch.float64)
     factors[has_size] = (sizes[order] / sizes).clamp(low, high)
     return factors

@@ -1,0 +1,234 @@
+"""Classifiers from exported files: ONNX, run by onnxruntime on the CPU, and programs of ``torch.export``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from nearfar.classifiers.classifier import Classifier, LogitsFunction, count_classes
+from nearfar.classifiers.functions import Called
+from nearfar.classifiers.input_spec import InputSpec, fills_canvas
+from nearfar.data import Normalisation, Normalised
+from nearfar.errors import InputError
+
+__all__ = [
+    "ONNX_SPEC_KEY",
+    "PROGRAM_SPEC_KEY",
+    "classifier_of",
+    "from_onnx",
+    "from_program",
+    "input_spec_path",
+]
+
+
+def input_spec_path(path: Path) -> Path:
+    """Where the input spec of an exported file lies: ``x.onnx`` has ``x.onnx.json``."""
+    return path.with_name(path.name + ".json")
+
+
+def classifier_of(
+    path: Path,
+    answer: LogitsFunction,
+    module: nn.Module | None,
+    shape: Sequence[int | None],
+    carried: str | bytes,
+    figures: Normalisation | None,
+    size: int | None,
+    num_classes: int | None,
+) -> Classifier:
+    """An exported file as a classifier, by its input spec or, without one, by its input's shape.
+
+    Args:
+        path: the file.
+        answer: what runs it.
+        module: the network that does, where there is one.
+        shape: of its input, ``None`` for sizes left open.
+        carried: the input spec in its metadata; empty if there is none.
+        figures, size, num_classes: what a file without an input spec does not say of itself.
+
+    Raises:
+        InputError: an input spec that cannot be read, settings that it has settled, or no size known.
+    """
+    batch = shape[0]
+    input_spec = _input_spec_of(path, carried)
+    if input_spec is not None:
+        _explicit_input_spec(path, figures, size, num_classes)
+        return Classifier(input_spec, answer, module, batch=batch)
+    in_chans, side = shape[1] or 3, size or shape[2]
+    if side is None:
+        raise InputError(
+            f"{path} takes images of any size and does not say which it was made for; give size"
+        )
+    if figures is not None:
+        answer = Normalised(Called(answer) if module is None else module, figures)
+        module = None if module is None else answer
+    count = num_classes or count_classes(answer, None, path.name, in_chans, side, batch or 1)
+    protocol, assumed = fills_canvas(side, path.name)
+    input_spec = InputSpec(path.name, in_chans, protocol, count, None, shape[2] is None, assumed)
+    return Classifier(input_spec, answer, module, batch=batch)
+
+
+def _input_spec_of(path: Path, carried: str | bytes) -> InputSpec | None:
+    """An exported file's input_spec: the one that it carries, or the one beside it.
+
+    Args:
+        path: the file.
+        carried: the text in its metadata; empty if there is none.
+
+    Raises:
+        InputError: an input spec that cannot be read.
+    """
+    if carried:
+        text = carried.decode() if isinstance(carried, bytes) else carried
+        return InputSpec.from_json(text, f"the input spec in {path}")
+    beside = input_spec_path(path)
+    if not beside.is_file():
+        return None
+    try:
+        return InputSpec.from_json(beside.read_text(encoding="utf-8"), str(beside))
+    except UnicodeDecodeError as cause:
+        raise InputError(f"{beside} is not text: {cause}; export the model again") from cause
+
+
+def _explicit_input_spec(
+    path: Path, figures: Normalisation | None, size: int | None, num_classes: int | None
+) -> None:
+    """Refuses settings that a file's input_spec has settled.
+
+    Raises:
+        InputError: there are some.
+    """
+    if figures is not None or size is not None or num_classes is not None:
+        raise InputError(
+            f"{path} says itself how images are normalised, how large they are and how many classes there "
+            f"are; leave out mean, std, size and num_classes"
+        )
+
+
+#: Under which name an ONNX file carries its input spec among its metadata.
+ONNX_SPEC_KEY = "nearfar"
+
+
+def from_onnx(
+    path: Path,
+    figures: Normalisation | None = None,
+    size: int | None = None,
+    num_classes: int | None = None,
+) -> Classifier:
+    """Opens an ONNX file with one input ``[B, C, H, W]``; its first output are the logits.
+
+    Args:
+        path: the file.
+        figures, size, num_classes: what a file that was not exported by nearfar does not say of itself.
+
+    Raises:
+        InputError: onnxruntime is not installed, no such file, not a model for images, or settings that
+            its input spec has settled.
+    """
+    if not path.is_file():
+        raise InputError(f"no ONNX file at {path}")
+    try:
+        import onnxruntime
+    except ImportError as cause:
+        raise InputError(
+            f"{path} needs onnxruntime, which is not installed: pip install 'nearfar[export]'"
+        ) from cause
+    options = onnxruntime.SessionOptions()
+    # As many threads as torch has, so that figures of both can be compared.
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as cause:  # the runtime's own classes, none of them public
+        reason = str(cause).strip().partition("\n")[0]
+        raise InputError(
+            f"{path} cannot be run by onnxruntime: {reason}; export it again"
+        ) from cause
+    shape, answer = _asked_through(session, path)
+    carried = session.get_modelmeta().custom_metadata_map.get(ONNX_SPEC_KEY, "")
+    return classifier_of(path, answer, None, shape, carried, figures, size, num_classes)
+
+
+def _asked_through(session: Any, path: Path) -> tuple[list[int | None], Any]:
+    """Sizes of the one input (``None`` for open ones), and a function that runs the model."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise InputError(
+            f"{path} takes {len(inputs)} inputs where one tensor of images [B, C, H, W] is expected; export "
+            f"a classifier of images"
+        )
+    (model_input,) = inputs
+    types = {
+        "tensor(float)": np.float32,
+        "tensor(float16)": np.float16,
+        "tensor(double)": np.float64,
+    }
+    if model_input.type not in types:
+        raise InputError(
+            f"{path} takes {model_input.type} where floating-point images are expected; export it so"
+        )
+    kind = types[model_input.type]
+
+    def answer(images: Tensor) -> Tensor:
+        values = np.ascontiguousarray(images.numpy().astype(kind))
+        return torch.from_numpy(np.asarray(session.run(None, {model_input.name: values})[0]))
+
+    return [n if isinstance(n, int) and n > 0 else None for n in model_input.shape], answer
+
+
+#: Under which name a program carries its input spec.
+PROGRAM_SPEC_KEY = "nearfar.json"
+
+
+def from_program(
+    path: Path,
+    figures: Normalisation | None = None,
+    size: int | None = None,
+    num_classes: int | None = None,
+) -> Classifier:
+    """Opens a program; it computes on the device it was exported for.
+
+    Args:
+        path: the file.
+        figures, size, num_classes: what a program that was not exported by nearfar does not say of
+            itself.
+
+    Raises:
+        InputError: no such file, not a program for images, or settings that its input spec has settled.
+    """
+    if not path.is_file():
+        raise InputError(f"no program at {path}; name a .pt2 that torch.export.save wrote")
+    carried = {PROGRAM_SPEC_KEY: ""}
+    try:
+        program = torch.export.load(str(path), extra_files=carried)
+    except Exception as cause:  # whatever the damage makes the reader trip over
+        reason = str(cause).strip().partition("\n")[0]
+        raise InputError(
+            f"{path} cannot be read as a program of torch.export: {reason}; export it again"
+        ) from cause
+    module = program.module()
+    shape = _input_shape(program, path)
+    return classifier_of(
+        path, module, module, shape, carried[PROGRAM_SPEC_KEY], figures, size, num_classes
+    )
+
+
+def _input_shape(program: ExportedProgram, path: Path) -> list[int | None]:
+    """Sizes of the one input, ``None`` for those left open."""
+    inputs = program.graph_signature.user_inputs
+    shapes = [
+        n.meta["val"].shape for n in program.graph.nodes if n.name in inputs and "val" in n.meta
+    ]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise InputError(
+            f"{path} takes {len(inputs)} inputs where one tensor of images [B, C, H, W] is expected; export "
+            f"a classifier of images"
+        )
+    return [n if isinstance(n, int) else None for n in shapes[0]]

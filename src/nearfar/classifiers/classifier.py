@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nearfar.classifiers.input_spec import InputSpec
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
+from nearfar.models.modes import evaluating
 from nearfar.training import Checkpoint, ModelSpec
 
-__all__ = ["Classifier", "LogitsFunction", "count_classes", "evaluating"]
+__all__ = ["Classifier", "LogitsFunction", "count_classes"]
 
 LogitsFunction = Callable[[Tensor], Tensor]
 """``[B, C, H, W]``, values from 0 to 1 → ``[B, K]`` logits."""
@@ -109,10 +109,9 @@ def _run(function: LogitsFunction, module: nn.Module | None, name: str, images: 
     except InputError:
         raise
     except Exception as cause:
-        reason = str(cause).strip().partition("\n")[0]
         raise InputError(
-            f"{name} does not take images of {'×'.join(map(str, images.shape[1:]))}: {reason}; give it "
-            f"images of its own size, or name that size"
+            f"{name} does not take images of {'×'.join(map(str, images.shape[1:]))}: {first_line(cause)}; "
+            f"give it images of its own size, or name that size"
         ) from cause
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -129,16 +128,3 @@ def _device_and_type(module: nn.Module | None) -> tuple[torch.device, torch.dtyp
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return torch.device("cpu"), torch.float32
-
-
-@contextmanager
-def evaluating(module: nn.Module | None) -> Iterator[None]:
-    """A network in eval mode for the time of the block, every part as it was afterwards."""
-    parts = [] if module is None else [part for part in module.modules() if part.training]
-    for part in parts:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.training = True

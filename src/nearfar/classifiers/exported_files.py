@@ -15,7 +15,7 @@ from nearfar.classifiers.classifier import Classifier, LogitsFunction, count_cla
 from nearfar.classifiers.functions import Called
 from nearfar.classifiers.input_spec import InputSpec, fills_canvas
 from nearfar.data import Normalisation, Normalised
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 
 __all__ = [
     "ONNX_SPEC_KEY",
@@ -147,7 +147,7 @@ def from_onnx(
             str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as cause:  # the runtime's own classes, none of them public
-        reason = str(cause).strip().partition("\n")[0]
+        reason = first_line(cause)
         raise InputError(
             f"{path} cannot be run by onnxruntime: {reason}; export it again"
         ) from cause
@@ -209,7 +209,7 @@ def from_program(
     try:
         program = torch.export.load(str(path), extra_files=carried)
     except Exception as cause:  # whatever the damage makes the reader trip over
-        reason = str(cause).strip().partition("\n")[0]
+        reason = first_line(cause)
         raise InputError(
             f"{path} cannot be read as a program of torch.export: {reason}; export it again"
         ) from cause

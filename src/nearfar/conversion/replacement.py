@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 
 __all__ = ["copy_network", "replace_modules", "take_over"]
 
@@ -54,7 +54,7 @@ def copy_network(network: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(network, memo)
     except Exception as cause:  # whatever a module of any make raises while it is copied
-        reason = str(cause).strip().partition("\n")[0]
+        reason = first_line(cause)
         raise InputError(
             f"the network cannot be copied: {reason}; detach tensors that were computed from others, and "
             f"leave out what belongs to this process alone"

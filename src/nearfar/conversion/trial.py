@@ -12,25 +12,13 @@ from torch import Tensor, nn
 
 from nearfar.conversion.method import Plan
 from nearfar.errors import InputError, first_line
+from nearfar.models.modes import evaluating
 
-__all__ = ["evaluating", "published_side", "size_fault", "tried"]
+__all__ = ["published_side", "size_fault", "tried"]
 
 #: Tried in turn where nobody says how large the images are.
 _SIDES = (64, 32, 28, 224)
 _NAMED = 5
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """A network in evaluation mode for the time of the block, every part as it was afterwards."""
-    parts = [part for part in module.modules() if part.training]
-    for part in parts:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.training = True
 
 
 def published_side(network: nn.Module) -> int | None:

@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import Logger
 from torch._dynamo.exc import TorchDynamoException
 
 from nearfar.data import ScaleDataModule
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 from nearfar.training.lightning_module import ClassifierModule
 from nearfar.training.processes import ProcessInfo, strategy_of
 from nearfar.training.specs import Recipe, TrainerSpec
@@ -103,7 +103,7 @@ def run_trainer(
                 raise KeyboardInterrupt from stop
             raise
         except TorchDynamoException as cause:
-            reason = str(cause).strip().partition("\n")[0]
+            reason = first_line(cause)
             raise InputError(
                 f"{recipe.model.name} cannot be compiled here: {reason}; leave out trainer.compile"
             ) from cause

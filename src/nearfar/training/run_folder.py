@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from nearfar.atomic import atomic_path, make_folder, write_atomically
 from nearfar.data.unreadable import SKIPPED
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 from nearfar.training.specs import Recipe
 
 __all__ = [
@@ -198,7 +198,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         readable = isinstance(state, dict) and state.get("format") == _FORMAT
     except Exception as cause:  # torch.load has no one class of errors for damaged files
-        log.warning("%s cannot be read: %s", path, str(cause).partition("\n")[0])
+        log.warning("%s cannot be read: %s", path, first_line(cause))
         return None
     if not readable:
         log.warning("%s has another format", path)

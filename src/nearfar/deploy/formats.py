@@ -94,7 +94,6 @@ class _Onnx:
                 input_names=["images"],
                 output_names=["logits"],
                 dynamic_shapes=(names,) if names else None,
-                custom_translation_table=_missing_operators(),
             )
             assert exported is not None, "only the old exporter gives nothing back"
             exported.model.metadata_props[ONNX_SPEC_KEY] = input_spec
@@ -143,21 +142,6 @@ def format_of(path: Path) -> Format:
             f"give it one of the two endings"
         )
     return kind
-
-
-def _missing_operators() -> dict[Any, Any]:
-    """How ONNX computes an operator that PyTorch before 2.13 does not translate: the maximum of a whole map."""
-    if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13):
-        return {}
-    from onnxscript import opset18
-
-    def adaptive_max_pool2d(maps: Any, output_size: list[int]) -> Any:
-        if any(size != 1 for size in output_size):
-            raise ValueError(f"an adaptive maximum over {output_size} needs PyTorch 2.13 or newer")
-        maximum = opset18.GlobalMaxPool(maps)
-        return maximum, maximum  # where it lies is asked by nobody
-
-    return {torch.ops.aten.adaptive_max_pool2d.default: adaptive_max_pool2d}
 
 
 def refuse_what_is_not_ours(path: Path, kind: Format) -> None:

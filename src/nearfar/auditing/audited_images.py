@@ -31,6 +31,11 @@ __all__ = [
     "same_images",
 ]
 
+Data = str | Path | DataSpec | LabelledImages
+"""A dataset: its name, a labelled folder, what training takes, or the images themselves."""
+#: Decoded images of a batch take at most so many bytes, or are one image.
+_BATCH_BYTES = 256 * 2**20
+
 
 def check_fit(model: AuditedModel, source: str, dataset: LabelledImages) -> None:
     """Refuses data of other classes, or of channels that cannot become the classifier's.
@@ -104,13 +109,6 @@ def _resolved(root: Path | None) -> Path | None:
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-
-
-Data = str | Path | DataSpec | LabelledImages
-"""A dataset: its name, a labelled folder, what training takes, or the images themselves."""
-
-#: Decoded images of a batch take at most so many bytes, or are one image.
-_BATCH_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ _BATCH = 25
 #: Of the maps compared, this share of each side is left out along each edge.
 _EDGE = 1 / 8
 
+#: A position this many times weaker than the strongest is background.
+_BACKGROUND = 0.02
+
 
 def check_layers(audited_models: Sequence[AuditedModel], layers: bool | Sequence[str]) -> None:
     """Refuses patterns that no layer's name matches; nothing is run.
@@ -273,10 +276,6 @@ def _errors(
 def _copy(name: str, output: object) -> Tensor:
     assert isinstance(output, Tensor), "chosen so"
     return output.clone()  # a later in-place operation may write into the output
-
-
-#: A position this many times weaker than the strongest is background.
-_BACKGROUND = 0.02
 
 
 def winner_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:

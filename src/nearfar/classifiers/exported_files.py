@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from nearfar.classifiers.classifier import Classifier, LogitsFunction, count_classes
 from nearfar.classifiers.functions import Called
-from nearfar.classifiers.input_spec import InputSpec, fills_canvas
+from nearfar.classifiers.input_spec import InputSpec, fills_canvas, refuse_settings
 from nearfar.data import Normalisation, Normalised
 from nearfar.errors import InputError, first_line
 
@@ -25,6 +25,11 @@ __all__ = [
     "from_program",
     "input_spec_path",
 ]
+
+#: Under which name an ONNX file carries its input spec among its metadata.
+ONNX_SPEC_KEY = "nearfar"
+#: Under which name a program carries its input spec.
+PROGRAM_SPEC_KEY = "nearfar.json"
 
 
 def input_spec_path(path: Path) -> Path:
@@ -58,7 +63,7 @@ def classifier_of(
     batch = shape[0]
     input_spec = _input_spec_of(path, carried)
     if input_spec is not None:
-        _explicit_input_spec(path, figures, size, num_classes)
+        refuse_settings(str(path), figures, size, num_classes)
         return Classifier(input_spec, answer, module, batch=batch)
     in_chans, side = shape[1] or 3, size or shape[2]
     if side is None:
@@ -94,25 +99,6 @@ def _input_spec_of(path: Path, carried: str | bytes) -> InputSpec | None:
         return InputSpec.from_json(beside.read_text(encoding="utf-8"), str(beside))
     except UnicodeDecodeError as cause:
         raise InputError(f"{beside} is not text: {cause}; export the model again") from cause
-
-
-def _explicit_input_spec(
-    path: Path, figures: Normalisation | None, size: int | None, num_classes: int | None
-) -> None:
-    """Refuses settings that a file's input_spec has settled.
-
-    Raises:
-        InputError: there are some.
-    """
-    if figures is not None or size is not None or num_classes is not None:
-        raise InputError(
-            f"{path} says itself how images are normalised, how large they are and how many classes there "
-            f"are; leave out mean, std, size and num_classes"
-        )
-
-
-#: Under which name an ONNX file carries its input spec among its metadata.
-ONNX_SPEC_KEY = "nearfar"
 
 
 def from_onnx(
@@ -181,10 +167,6 @@ def _asked_through(session: Any, path: Path) -> tuple[list[int | None], Any]:
         return torch.from_numpy(np.asarray(session.run(None, {model_input.name: values})[0]))
 
     return [n if isinstance(n, int) and n > 0 else None for n in model_input.shape], answer
-
-
-#: Under which name a program carries its input spec.
-PROGRAM_SPEC_KEY = "nearfar.json"
 
 
 def from_program(

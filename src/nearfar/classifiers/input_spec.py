@@ -10,7 +10,7 @@ from typing import Any
 from nearfar.data import ScaleProtocol
 from nearfar.errors import InputError
 
-__all__ = ["InputSpec", "fills_canvas"]
+__all__ = ["InputSpec", "fills_canvas", "refuse_settings"]
 
 _SCHEMA = "nearfar.input_spec/1"
 
@@ -139,3 +139,20 @@ def fills_canvas(size: int | None, name: str) -> tuple[ScaleProtocol, str]:
         f"{name} does not say how it wants its images: it is assumed that an image's longer side fills the "
         f"{size} pixels of the canvas (bicubic), the rest black."
     )
+
+
+def refuse_settings(name: str, *settings: object) -> None:
+    """Refuses settings for a classifier that says everything of its input itself.
+
+    Args:
+        name: of the classifier.
+        settings: what the caller gave; ``None`` where nothing.
+
+    Raises:
+        InputError: there are some.
+    """
+    if any(setting is not None for setting in settings):
+        raise InputError(
+            f"{name} says itself how images are normalised, how large they are and how many classes there "
+            f"are; leave out mean, std, size and num_classes"
+        )

@@ -13,6 +13,7 @@ from nearfar.classifiers.classifier import Classifier
 from nearfar.classifiers.exported_files import from_onnx, from_program
 from nearfar.classifiers.functions import from_callable, from_import, is_import
 from nearfar.classifiers.hub_files import HUB, from_hub, is_hub_folder
+from nearfar.classifiers.input_spec import refuse_settings
 from nearfar.classifiers.networks import from_checkpoint, from_name, from_network
 from nearfar.data import Normalisation
 from nearfar.errors import InputError
@@ -134,11 +135,7 @@ def _settled(
     size: int | None,
     num_classes: int | None,
 ) -> Classifier:
-    if mean or std or size is not None or num_classes is not None:
-        raise InputError(
-            f"{word} says itself how images are normalised, how large they are and how many classes there "
-            f"are; leave out mean, std, size and num_classes"
-        )
+    refuse_settings(word, mean or None, std or None, size, num_classes)
     return opened
 
 

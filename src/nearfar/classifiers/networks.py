@@ -22,6 +22,9 @@ from nearfar.training import ModelSpec, load_checkpoint, make_network
 
 __all__ = ["from_checkpoint", "from_name", "from_network"]
 
+#: Networks that, with published weights, change ImageNet's normalisation into their own inside.
+_OWN_NORMALISATION = ("googlenet", "inception_v3")
+
 
 def from_network(
     network: nn.Module,
@@ -103,10 +106,6 @@ def _channels(network: nn.Module, cfg: dict[str, Any] | None) -> int:
 
 def _device(network: nn.Module) -> torch.device:
     return next((p.device for p in network.parameters()), torch.device("cpu"))
-
-
-#: Networks that, with published weights, change ImageNet's normalisation into their own inside.
-_OWN_NORMALISATION = ("googlenet", "inception_v3")
 
 
 def from_name(

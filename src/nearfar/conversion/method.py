@@ -27,6 +27,10 @@ __all__ = [
     "register_method",
 ]
 
+#: Where an installed package declares its own methods, for names in recipes and checkpoints.
+ENTRY_POINTS = "nearfar.conversion_methods"
+_METHODS: dict[str, type[ConversionMethod]] = {}
+
 
 @dataclass(frozen=True)
 class ConversionMethod(ABC):
@@ -140,10 +144,6 @@ class Plan:
     idle: tuple[str, ...] = ()
 
 
-#: Where an installed package declares its own methods, for names in recipes and checkpoints.
-ENTRY_POINTS = "nearfar.conversion_methods"
-
-_METHODS: dict[str, type[ConversionMethod]] = {}
 _Method = TypeVar("_Method", bound=type[ConversionMethod])
 
 

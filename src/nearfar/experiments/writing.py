@@ -12,6 +12,9 @@ from nearfar.training import Recipe
 
 __all__ = ["SCHEMA", "TableStatus", "as_json", "as_markdown", "changes", "ours", "with_changes"]
 
+#: The format of ``results.json``.
+SCHEMA = "nearfar.table/2"
+
 
 def changes(changed: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Where a nested dict differs from another of the same keys: ``{"data.split_seed": 3}``.
@@ -50,10 +53,6 @@ def with_changes(base: Mapping[str, Any], differences: Mapping[str, Any]) -> dic
             raise KeyError(path)
         parent[last] = value
     return changed
-
-
-#: The format of ``results.json``.
-SCHEMA = "nearfar.table/2"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ from nearfar.training.fit_spec import FitSpec
 
 __all__ = ["PaperSGD", "check_optimizer", "make_optimizer", "make_schedules"]
 
+_FACTOR = 0.1
+_PATIENCE = 10
+
 
 class PaperSGD(Optimizer):
     """``v ← μ v − λ ε w − ε ∇``, then ``w ← w + v``.
@@ -97,10 +100,6 @@ class PaperSGD(Optimizer):
                 velocity.mul_(group["momentum"]).sub_(pull, alpha=rate)
                 weight.add_(velocity)
         return loss
-
-
-_FACTOR = 0.1
-_PATIENCE = 10
 
 
 def check_optimizer(fit: FitSpec) -> None:

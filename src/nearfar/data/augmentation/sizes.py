@@ -15,6 +15,9 @@ __all__ = ["box_sides", "draw_exchanges", "draw_scales"]
 
 
 _DRAWN = 1
+_EXCHANGED = 4
+#: Values from 0 to 1 that differ by no more are background: resampling rings, JPEG adds noise.
+_DIFFERS = 0.1
 
 
 def draw_scales(count: int, low: float, high: float, seed: int, epoch: int) -> Tensor:
@@ -33,11 +36,6 @@ def draw_scales(count: int, low: float, high: float, seed: int, epoch: int) -> T
     """
     drawn = torch.rand(count, generator=generator_of(seed, epoch, _DRAWN), dtype=torch.float64)
     return torch.exp(math.log(low) + drawn * (math.log(high) - math.log(low)))
-
-
-_EXCHANGED = 4
-#: Values from 0 to 1 that differ by no more are background: resampling rings, JPEG adds noise.
-_DIFFERS = 0.1
 
 
 def box_sides(batches: Iterable[Tensor], background: float = 0.0) -> Tensor:

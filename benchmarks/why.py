@@ -40,7 +40,7 @@ class RawLogits(torch.nn.Module):
         return collapse(pyramid.map(self.net, expand(x, "octave")), "max")
 
 
-@register
+@register()
 def raw_logits_cnn_small(**kwargs: Any) -> RawLogits:
     """For this benchmark only."""
     return RawLogits(**kwargs)

@@ -1,4 +1,4 @@
-"""The benchmarks name networks and options that exist, so that the figures they stand for can be made again."""
+"""Benchmarks name networks and options that exist, so that their figures can be made again."""
 
 import subprocess
 import sys

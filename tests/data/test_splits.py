@@ -94,7 +94,7 @@ def test_images_stay_bytes_and_are_not_copied(monkeypatch):
     # As many bytes as the canvases of 54 images have pixels: they fit as bytes alone.
     canvases = 54 * 3 * 28 * 28
     for limit, dtype in ((canvases, torch.uint8), (canvases - 1, None)):
-        monkeypatch.setattr("nearfar.data.dataset.FLOATING_LIMIT", limit, raising=False)
+        monkeypatch.setattr("nearfar.data.dataset.FLOATING_LIMIT", limit)
         monkeypatch.setattr("nearfar.data.dataset.RENDERED_LIMIT", limit)
         data = ScaleDataModule(spec)
         loader = data.train_dataloader()

@@ -32,11 +32,23 @@ COMMAND = [sys.executable, "-c", "import sys; from nearfar.cli import main; sys.
 LIMIT = 2.0
 
 
+@pytest.fixture(autouse=True)
+def an_interruption_is_not_ignored():
+    """A background shell starts its commands with Ctrl-C ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt(process):
     """Status, standard error and the seconds it took to end."""
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, err, time.monotonic() - started
 
 

@@ -12,7 +12,6 @@ EMPTY = {
     *(
         "ask",
         "asked",
-        "answers",
         "found",
         "given",
         "gone",

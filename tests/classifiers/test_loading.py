@@ -180,10 +180,10 @@ def test_a_program_of_one_batch_size_is_filled_up(tmp_path):
         ("resnet20_cifar", {"mean": (0.5,)}, "a mean and a standard deviation"),
         ("resnet20_cifar", {"size": 0}, "size is a side in pixels"),
         (nn.Flatten(), {}, "does not say how large its images are; give size"),
-        (nn.Conv2d(3, 4, 3), {"size": 8}, r"one tensor \[1, K\] of logits, got \(1, 4, 6, 6\)"),
+        (nn.Conv2d(3, 4, 3), {"size": 8}, r"one tensor \[3, K\] of logits, got \[3, 4, 6, 6\]"),
         (nn.Linear(5, 4), {"size": 8}, "does not take images of 3×8×8"),
         (len, {}, "is a function and does not say how large"),
-        (lambda x: [1], {"size": 8}, r"one tensor \[1, K\] of logits, got list"),
+        (lambda x: [1], {"size": 8}, r"one tensor \[3, K\] of logits, got no tensor"),
     ],
 )
 def test_what_cannot_be_opened_is_said(word, options, said):
@@ -208,7 +208,9 @@ def test_a_file_of_another_kind(tmp_path):
 def test_what_says_everything_itself_is_not_told_otherwise():
     opened = load_classifier(lambda x: x.mean((2, 3)), size=8)
     assert load_classifier(opened) is opened
-    with pytest.raises(InputError, match="leave out mean, std, size and num_classes"):
+    with pytest.raises(
+        InputError, match="leave out mean, std, size, num_classes, answers and output"
+    ):
         load_classifier(opened, size=9)
 
 

@@ -290,7 +290,7 @@ def test_nothing_is_said_once_nobody_reads_on(tmp_path):
     picture(tmp_path / "a.png", (255, 0, 0))
     (tmp_path / "paths").write_text("a.png\n" * 3000)
     (tmp_path / "means_here.py").write_text(
-        "def means(images):\n    return images.mean(dim=(2, 3))\n"
+        "def means(images):\n    return 2 * images.mean(dim=(2, 3))\n"
     )
     line = (
         f"{sys.executable} -c 'from nearfar.cli import main; raise SystemExit(main())' predict "

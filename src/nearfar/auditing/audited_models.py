@@ -68,7 +68,7 @@ def open_models(
     named_models = _listed(models)
     open_ended = [_takes_settings(model) for _, model in named_models]
     opened = [
-        load_classifier(model, inputs.mean, inputs.std, inputs.size, inputs.num_classes)
+        load_classifier(model, **dataclasses.asdict(inputs))
         if takes
         or not any(open_ended)  # where none takes them, the first one's refusal is the error
         else load_classifier(model)

@@ -38,7 +38,7 @@ def shown_notes(
             if images.channels == 1
             else "Colours are shown as grey: 0.299 R + 0.587 G + 0.114 B."
         )
-    notes.append(model.classifier.input_spec.assumed)
+    notes += [model.classifier.input_spec.assumed, model.classifier.answers_assumed]
     return tuple(note for note in notes if note)
 
 

@@ -1,7 +1,7 @@
 """Anybody's image classifier, opened by one name and asked in one way."""
 
 from nearfar.classifiers.classifier import Classifier
-from nearfar.classifiers.input_spec import InputSpec
-from nearfar.classifiers.loading import InputOptions, Model, load_classifier
+from nearfar.classifiers.input_spec import Answers, InputOptions, InputSpec
+from nearfar.classifiers.loading import Model, load_classifier
 
-__all__ = ["Classifier", "InputOptions", "InputSpec", "Model", "load_classifier"]
+__all__ = ["Answers", "Classifier", "InputOptions", "InputSpec", "Model", "load_classifier"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from nearfar.errors import InputError, first_line
 from nearfar.models.modes import evaluating
 from nearfar.training import Checkpoint, ModelSpec
 
-__all__ = ["Classifier", "LogitsFunction", "count_classes"]
+__all__ = ["Classifier", "LogitsFunction", "raw_outputs"]
 
 LogitsFunction = Callable[[Tensor], Tensor]
 """``[B, C, H, W]``, values from 0 to 1 → ``[B, K]`` logits."""
@@ -30,6 +31,7 @@ class Classifier:
         spec: what builds the network anew, with its weights; ``None`` where only the caller knows.
         checkpoint: what ``nearfar train`` wrote, where it comes from there.
         batch: the one size of batches that it takes; ``None`` for any.
+        answers_assumed: a sentence on what its answers are taken for, where nobody has said.
     """
 
     input_spec: InputSpec
@@ -38,6 +40,7 @@ class Classifier:
     spec: ModelSpec | None = None
     checkpoint: Checkpoint | None = None
     batch: int | None = None
+    answers_assumed: str = ""
 
     @property
     def name(self) -> str:
@@ -76,36 +79,24 @@ class Classifier:
         ]
 
 
-def count_classes(
-    function: LogitsFunction,
-    module: nn.Module | None,
-    name: str,
-    in_chans: int,
-    size: int | tuple[int, int],
-    batch: int = 1,
-) -> int:
-    """How many logits a classifier gives for a grey image.
+def raw_outputs(
+    function: LogitsFunction, module: nn.Module | None, name: str, images: Tensor
+) -> Any:
+    """What a model gives for images, whatever that is; in eval mode, without gradients.
 
     Args:
         function, module: as in :class:`Classifier`.
         name: for the error's text.
-        in_chans, size: of the images: one side, or height and width.
-        batch: how many of them.
+        images: ``[B, C, H, W]``, values from 0 to 1, on the CPU.
 
     Raises:
-        InputError: as :meth:`Classifier.predict` does.
+        InputError: the model refuses them.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    images = torch.full((batch, in_chans, height, width), 0.5)
-    return int(_run(function, module, name, images).shape[1])
-
-
-def _run(function: LogitsFunction, module: nn.Module | None, name: str, images: Tensor) -> Tensor:
     device, dtype = _device_and_type(module)
     batch = images.to(device, dtype).contiguous(memory_format=torch.channels_last)
     try:
         with torch.inference_mode(), evaluating(module):
-            logits = function(batch)
+            return function(batch)
     except InputError:
         raise
     except Exception as cause:
@@ -113,6 +104,10 @@ def _run(function: LogitsFunction, module: nn.Module | None, name: str, images: 
             f"{name} does not take images of {'×'.join(map(str, images.shape[1:]))}: {first_line(cause)}; "
             f"give it images of its own size, or name that size"
         ) from cause
+
+
+def _run(function: LogitsFunction, module: nn.Module | None, name: str, images: Tensor) -> Tensor:
+    logits = raw_outputs(function, module, name, images)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from nearfar.classifiers.classifier import Classifier, LogitsFunction, count_classes
+from nearfar.classifiers.answers import read_answers
+from nearfar.classifiers.classifier import Classifier, LogitsFunction
 from nearfar.classifiers.functions import Called
-from nearfar.classifiers.input_spec import InputSpec, fills_canvas, refuse_settings
-from nearfar.data import Normalisation, Normalised
+from nearfar.classifiers.input_spec import InputOptions, InputSpec, fills_canvas
+from nearfar.data import Normalised
 from nearfar.errors import InputError, first_line
 
 __all__ = [
@@ -43,9 +44,7 @@ def classifier_of(
     module: nn.Module | None,
     shape: Sequence[int | None],
     carried: str | bytes,
-    figures: Normalisation | None,
-    size: int | None,
-    num_classes: int | None,
+    options: InputOptions,
 ) -> Classifier:
     """An exported file as a classifier, by its input spec or, without one, by its input's shape.
 
@@ -55,7 +54,7 @@ def classifier_of(
         module: the network that does, where there is one.
         shape: of its input, ``None`` for sizes left open.
         carried: the input spec in its metadata; empty if there is none.
-        figures, size, num_classes: what a file without an input spec does not say of itself.
+        options: what a file without an input spec does not say of itself.
 
     Raises:
         InputError: an input spec that cannot be read, settings that it has settled, or no size known.
@@ -63,20 +62,54 @@ def classifier_of(
     batch = shape[0]
     input_spec = _input_spec_of(path, carried)
     if input_spec is not None:
-        refuse_settings(str(path), figures, size, num_classes)
+        options.check_unset(str(path))
         return Classifier(input_spec, answer, module, batch=batch)
-    in_chans, side = shape[1] or 3, size or shape[2]
+    layout, assumed_layout = _layout(shape, path)
+    if layout == "NHWC":
+        answer = module = ChannelsLast(Called(answer) if module is None else module)
+        shape = (shape[0], shape[3], shape[1], shape[2])
+    in_chans, side = shape[1] or 3, options.size or shape[2]
     if side is None:
         raise InputError(
             f"{path} takes images of any size and does not say which it was made for; give size"
         )
+    form = read_answers(answer, module, path.name, (in_chans, side, side), options, batch)
+    if not form.is_logits:
+        answer = form.wrap(Called(answer) if module is None else module)
+    figures = options.normalisation()
     if figures is not None:
-        answer = Normalised(Called(answer) if module is None else module, figures)
-        module = None if module is None else answer
-    count = num_classes or count_classes(answer, None, path.name, in_chans, side, batch or 1)
+        answer = Normalised(answer if isinstance(answer, nn.Module) else Called(answer), figures)
+    if module is not None and isinstance(answer, nn.Module):
+        module = answer
     protocol, assumed = fills_canvas(side, path.name)
-    input_spec = InputSpec(path.name, in_chans, protocol, count, None, shape[2] is None, assumed)
-    return Classifier(input_spec, answer, module, batch=batch)
+    input_spec = InputSpec(
+        path.name, in_chans, protocol, form.num_classes, None, shape[2] is None, assumed
+    )
+    remarks = f"{assumed_layout} {form.remark}".strip()
+    return Classifier(input_spec, answer, module, batch=batch, answers_assumed=remarks)
+
+
+def _layout(shape: Sequence[int | None], path: Path) -> tuple[str, str]:
+    """``NCHW`` or ``NHWC``, and a sentence on the latter."""
+    channels = (1, 3)
+    # Rows that are known after an open number in the channels' position are rows of channels first.
+    if shape[3] in channels and shape[1] not in channels and (shape[1] or not shape[2]):
+        return "NHWC", (
+            f"{path.name} takes images [B, H, W, C], channels last: they are turned for it."
+        )
+    return "NCHW", ""
+
+
+class ChannelsLast(nn.Module):
+    """A network that takes ``[B, H, W, C]``, asked with ``[B, C, H, W]``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        """Whatever the network answers."""
+        return self.network(images.permute(0, 2, 3, 1).contiguous())
 
 
 def _input_spec_of(path: Path, carried: str | bytes) -> InputSpec | None:
@@ -101,17 +134,12 @@ def _input_spec_of(path: Path, carried: str | bytes) -> InputSpec | None:
         raise InputError(f"{beside} is not text: {cause}; export the model again") from cause
 
 
-def from_onnx(
-    path: Path,
-    figures: Normalisation | None = None,
-    size: int | None = None,
-    num_classes: int | None = None,
-) -> Classifier:
-    """Opens an ONNX file with one input ``[B, C, H, W]``; its first output are the logits.
+def from_onnx(path: Path, options: InputOptions) -> Classifier:
+    """Opens an ONNX file with one input ``[B, C, H, W]``, or ``[B, H, W, C]``.
 
     Args:
         path: the file.
-        figures, size, num_classes: what a file that was not exported by nearfar does not say of itself.
+        options: what a file that was not exported by nearfar does not say of itself.
 
     Raises:
         InputError: onnxruntime is not installed, no such file, not a model for images, or settings that
@@ -125,12 +153,12 @@ def from_onnx(
         raise InputError(
             f"{path} needs onnxruntime, which is not installed: pip install 'nearfar[export]'"
         ) from cause
-    options = onnxruntime.SessionOptions()
+    settings = onnxruntime.SessionOptions()
     # As many threads as torch has, so that figures of both can be compared.
-    options.intra_op_num_threads = torch.get_num_threads()
+    settings.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            str(path), settings, providers=["CPUExecutionProvider"]
         )
     except Exception as cause:  # the runtime's own classes, none of them public
         reason = first_line(cause)
@@ -139,7 +167,7 @@ def from_onnx(
         ) from cause
     shape, answer = _asked_through(session, path)
     carried = session.get_modelmeta().custom_metadata_map.get(ONNX_SPEC_KEY, "")
-    return classifier_of(path, answer, None, shape, carried, figures, size, num_classes)
+    return classifier_of(path, answer, None, shape, carried, options)
 
 
 def _asked_through(session: Any, path: Path) -> tuple[list[int | None], Any]:
@@ -162,25 +190,28 @@ def _asked_through(session: Any, path: Path) -> tuple[list[int | None], Any]:
         )
     kind = types[model_input.type]
 
-    def answer(images: Tensor) -> Tensor:
+    names = [output.name for output in session.get_outputs()]
+
+    def answer(images: Tensor) -> Tensor | dict[str, Tensor]:
         values = np.ascontiguousarray(images.numpy().astype(kind))
-        return torch.from_numpy(np.asarray(session.run(None, {model_input.name: values})[0]))
+        outputs = session.run(None, {model_input.name: values})
+        # Sequences and maps, which are no tensors, are nothing that tells classes apart.
+        tensors = {
+            name: torch.from_numpy(output)
+            for name, output in zip(names, outputs, strict=True)
+            if isinstance(output, np.ndarray) and output.dtype.kind in "fiub"
+        }
+        return tensors[names[0]] if names == list(tensors) and len(names) == 1 else tensors
 
     return [n if isinstance(n, int) and n > 0 else None for n in model_input.shape], answer
 
 
-def from_program(
-    path: Path,
-    figures: Normalisation | None = None,
-    size: int | None = None,
-    num_classes: int | None = None,
-) -> Classifier:
+def from_program(path: Path, options: InputOptions) -> Classifier:
     """Opens a program; it computes on the device it was exported for.
 
     Args:
         path: the file.
-        figures, size, num_classes: what a program that was not exported by nearfar does not say of
-            itself.
+        options: what a program that was not exported by nearfar does not say of itself.
 
     Raises:
         InputError: no such file, not a program for images, or settings that its input spec has settled.
@@ -197,9 +228,7 @@ def from_program(
         ) from cause
     module = program.module()
     shape = _input_shape(program, path)
-    return classifier_of(
-        path, module, module, shape, carried[PROGRAM_SPEC_KEY], figures, size, num_classes
-    )
+    return classifier_of(path, module, module, shape, carried[PROGRAM_SPEC_KEY], options)
 
 
 def _input_shape(program: ExportedProgram, path: Path) -> list[int | None]:

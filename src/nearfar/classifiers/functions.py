@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from nearfar.classifiers.classifier import Classifier, LogitsFunction, count_classes
-from nearfar.classifiers.input_spec import InputSpec, fills_canvas
+from nearfar.classifiers.answers import read_answers
+from nearfar.classifiers.classifier import Classifier, LogitsFunction
+from nearfar.classifiers.input_spec import InputOptions, InputSpec, fills_canvas
 from nearfar.classifiers.networks import from_network
-from nearfar.data import Normalisation, Normalised
+from nearfar.data import Normalised
 from nearfar.errors import InputError
 
 __all__ = ["Called", "from_callable", "from_import", "is_import"]
@@ -26,9 +27,7 @@ def is_import(word: str) -> bool:
     return _IMPORT.fullmatch(word) is not None
 
 
-def from_import(
-    word: str, figures: Normalisation | None, size: int | None, num_classes: int | None
-) -> Classifier:
+def from_import(word: str, options: InputOptions) -> Classifier:
     """Imports a network or a function and opens it; the current folder is looked in first.
 
     Raises:
@@ -49,7 +48,7 @@ def from_import(
     finally:
         sys.path.remove(folder)
     if isinstance(loaded, nn.Module):
-        return from_network(loaded, attribute, figures, size, num_classes)
+        return from_network(loaded, attribute, options)
     if isinstance(loaded, type):
         raise InputError(f"{word} is a class; name an instance of it, or a function that asks one")
     if not callable(loaded):
@@ -57,31 +56,30 @@ def from_import(
             f"{word} is a {type(loaded).__name__}; a network, or a function from images [B, C, H, W] to "
             f"logits [B, K], is needed"
         )
-    return from_callable(loaded, attribute, figures, size, num_classes)
+    return from_callable(loaded, attribute, options)
 
 
-def from_callable(
-    function: LogitsFunction,
-    name: str,
-    figures: Normalisation | None,
-    size: int | None,
-    num_classes: int | None,
-) -> Classifier:
-    """A function as a classifier of RGB images, or of grey ones where ``figures`` has one channel.
+def from_callable(function: LogitsFunction, name: str, options: InputOptions) -> Classifier:
+    """A function as a classifier of RGB images, or of grey ones where ``options.mean`` has one channel.
 
     Raises:
         InputError: no ``size``, or answers of another form.
     """
-    if size is None:
+    if options.size is None:
         raise InputError(
             f"{name} is a function and does not say how large its images are; give size, the side of the "
             f"canvas in pixels"
         )
-    answer = function if figures is None else Normalised(Called(function), figures)
+    figures, size = options.normalisation(), options.size
     in_chans = 3 if figures is None else len(figures.mean)
-    count = num_classes or count_classes(answer, None, name, in_chans, size)
+    form = read_answers(function, None, name, (in_chans, size, size), options)
+    if not form.is_logits:
+        function = form.wrap(Called(function))
+    if figures is not None:
+        function = Normalised(Called(function), figures)
     protocol, assumed = fills_canvas(size, name)
-    return Classifier(InputSpec(name, in_chans, protocol, count, assumed=assumed), answer)
+    input_spec = InputSpec(name, in_chans, protocol, form.num_classes, assumed=assumed)
+    return Classifier(input_spec, function, answers_assumed=form.remark)
 
 
 class Called(nn.Module):

@@ -5,14 +5,68 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from nearfar.data import ScaleProtocol
+from nearfar.data import Normalisation, ScaleProtocol
 from nearfar.errors import InputError
 
-__all__ = ["InputSpec", "fills_canvas", "refuse_settings"]
+__all__ = ["Answers", "InputOptions", "InputSpec", "fills_canvas"]
 
 _SCHEMA = "nearfar.input_spec/1"
+Answers = Literal["logits", "probabilities", "multilabel"]
+"""What a model's numbers are; several labels at once are refused."""
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What a model does not say of its images and answers; see :func:`nearfar.load_classifier`.
+
+    Args:
+        mean, std: of each channel, of values from 0 to 1: what images are normalised by.
+        size: side of the canvas, in pixels.
+        num_classes: how many classes it tells apart.
+        answers: ``logits`` or ``probabilities``; default: what a few images show.
+        output: name of the output that holds them (or its number), where there are several.
+
+    Raises:
+        InputError: a size below 1, an unknown word, or as :class:`nearfar.data.Normalisation` does.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    size: int | None = None
+    num_classes: int | None = None
+    answers: Answers | None = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if self.size is not None and self.size < 1:
+            raise InputError(f"size is a side in pixels, at least 1, got {self.size}")
+        if self.answers not in (None, *get_args(Answers)):
+            raise InputError(
+                f"answers must be one of {', '.join(get_args(Answers))}, got {self.answers!r}"
+            )
+
+    def normalisation(self) -> Normalisation | None:
+        """Mean and standard deviation; ``None`` where neither is given."""
+        return Normalisation(self.mean, self.std) if self.mean or self.std else None
+
+    def check_unset(self, name: str) -> None:
+        """Refuses options for a classifier that says everything itself.
+
+        Args:
+            name: of the classifier.
+
+        Raises:
+            InputError: there are some.
+        """
+        if self != InputOptions():
+            raise InputError(
+                f"{name} says itself how images are normalised, how large they are, how many classes there "
+                f"are and what its answers are; leave out mean, std, size, num_classes, answers and output"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,20 +193,3 @@ def fills_canvas(size: int | None, name: str) -> tuple[ScaleProtocol, str]:
         f"{name} does not say how it wants its images: it is assumed that an image's longer side fills the "
         f"{size} pixels of the canvas (bicubic), the rest black."
     )
-
-
-def refuse_settings(name: str, *settings: object) -> None:
-    """Refuses settings for a classifier that says everything of its input itself.
-
-    Args:
-        name: of the classifier.
-        settings: what the caller gave; ``None`` where nothing.
-
-    Raises:
-        InputError: there are some.
-    """
-    if any(setting is not None for setting in settings):
-        raise InputError(
-            f"{name} says itself how images are normalised, how large they are and how many classes there "
-            f"are; leave out mean, std, size and num_classes"
-        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -13,33 +12,16 @@ from nearfar.classifiers.classifier import Classifier
 from nearfar.classifiers.exported_files import from_onnx, from_program
 from nearfar.classifiers.functions import from_callable, from_import, is_import
 from nearfar.classifiers.hub_files import HUB, from_hub, is_hub_folder
-from nearfar.classifiers.input_spec import refuse_settings
+from nearfar.classifiers.input_spec import Answers, InputOptions
 from nearfar.classifiers.networks import from_checkpoint, from_name, from_network
-from nearfar.data import Normalisation
 from nearfar.errors import InputError
 
-__all__ = ["InputOptions", "Model", "load_classifier"]
+__all__ = ["Model", "load_classifier"]
 
 _LOG = logging.getLogger(__name__)
 
 Model = str | Path | nn.Module | Callable[[Tensor], Tensor] | Classifier
 """What :func:`load_classifier` takes."""
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """What a model does not say about the images that it takes; see :func:`load_classifier`.
-
-    Args:
-        mean, std: of each channel, of values from 0 to 1: what images are normalised by.
-        size: side of the canvas, in pixels.
-        num_classes: how many classes it tells apart.
-    """
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    size: int | None = None
-    num_classes: int | None = None
 
 
 def load_classifier(
@@ -48,6 +30,8 @@ def load_classifier(
     std: Sequence[float] = (),
     size: int | None = None,
     num_classes: int | None = None,
+    answers: Answers | None = None,
+    output: str | None = None,
 ) -> Classifier:
     """Opens a classifier of any make.
 
@@ -76,74 +60,54 @@ def load_classifier(
             ``pretrained_cfg`` and a function: not normalised.
         size: side of the canvas in pixels. Default: what the file or the name says; needed for a
             module or function that does not say.
-        num_classes: how many answers; default: what the file, the weights or the name say, or else
-            what one image tried shows.
+        num_classes: how many classes; default: what the file, the weights or the name say, or else
+            what a few images tried show.
+        answers: whether the model's numbers are ``logits`` or ``probabilities``; default: probabilities
+            where each row for a few images sums to 1, or else logits. A model with one number an image
+            tells two classes apart; where that number may be either, this is needed. Several labels at
+            once (``multilabel``) are refused.
+        output: name (or number) of the output with the classes' numbers, where a model has several;
+            default: the one that fits ``num_classes``, that is called logits, or that alone is
+            ``[B, K]``.
 
     Raises:
-        InputError: nothing of that kind, a file that cannot be read or does not fit, or an argument
-            that the file has settled already.
+        InputError: nothing of that kind, a file that cannot be read or does not fit, answers that are
+            none of a classifier or may be several things, or an argument that the file has settled
+            already.
     """
+    options = InputOptions(tuple(mean), tuple(std), size, num_classes, answers, output)
     if isinstance(model, Classifier):
-        return _settled(model, model.name, mean, std, size, num_classes)
-    opened = _opened(model, mean, std, size, num_classes)
-    if opened.input_spec.assumed:
-        _LOG.warning(opened.input_spec.assumed)
+        options.check_unset(model.name)
+        return model
+    opened = _opened(model, options)
+    for sentence in (opened.input_spec.assumed, opened.answers_assumed):
+        if sentence:
+            _LOG.warning(sentence)
     return opened
 
 
-def _opened(
-    model: Model,
-    mean: Sequence[float],
-    std: Sequence[float],
-    size: int | None,
-    num_classes: int | None,
-) -> Classifier:
-    figures = _normalisation(mean, std)
-    if size is not None and size < 1:
-        raise InputError(f"size is a side in pixels, at least 1, got {size}")
+def _opened(model: Model, options: InputOptions) -> Classifier:
     if isinstance(model, nn.Module):
-        return from_network(model, type(model).__name__, figures, size, num_classes)
+        return from_network(model, type(model).__name__, options)
     if callable(model):
-        return from_callable(model, _named(model), figures, size, num_classes)
+        return from_callable(model, getattr(model, "__name__", type(model).__name__), options)
     word = str(model)
     if word.startswith(HUB) or is_hub_folder(Path(word)):
-        return _settled(from_hub(word), word, mean, std, size, num_classes)
+        options.check_unset(word)
+        return from_hub(word)
     path, at, _ = word.partition("@")
     suffix = Path(word).suffix.lower()
     if (not at or Path(word).is_file()) and suffix in (".safetensors", ".pt2", ".onnx"):
         if suffix == ".safetensors":
-            return _settled(from_checkpoint(Path(word)), word, mean, std, size, num_classes)
-        open_file = from_program if suffix == ".pt2" else from_onnx
-        return open_file(Path(word), figures, size, num_classes)
+            opened = from_checkpoint(Path(word))
+            options.check_unset(word)
+            return opened
+        return (from_program if suffix == ".pt2" else from_onnx)(Path(word), options)
     if is_import(word):
-        return from_import(word, figures, size, num_classes)
+        return from_import(word, options)
     if not at and Path(word).is_file():
         raise InputError(
             f"{word} is a file, but no .safetensors of nearfar's, .pt2 or .onnx; for weights alone name the "
             f"network too, as in resnet50@{word}"
         )
-    return from_name(
-        path or word, word[len(path) + 1 :] if at else None, figures, size, num_classes
-    )
-
-
-def _settled(
-    opened: Classifier,
-    word: str,
-    mean: Sequence[float],
-    std: Sequence[float],
-    size: int | None,
-    num_classes: int | None,
-) -> Classifier:
-    refuse_settings(word, mean or None, std or None, size, num_classes)
-    return opened
-
-
-def _normalisation(mean: Sequence[float], std: Sequence[float]) -> Normalisation | None:
-    if not mean and not std:
-        return None
-    return Normalisation(tuple(mean), tuple(std))
-
-
-def _named(function: object) -> str:
-    return getattr(function, "__name__", type(function).__name__)
+    return from_name(path or word, word[len(path) + 1 :] if at else None, options)

@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from nearfar.classifiers.classifier import Classifier, count_classes
+from nearfar.classifiers.answers import read_answers
+from nearfar.classifiers.classifier import Classifier
 from nearfar.classifiers.evaluation_transforms import of_timm, of_torchvision, official_weights
-from nearfar.classifiers.input_spec import InputSpec, fills_canvas
+from nearfar.classifiers.input_spec import InputOptions, InputSpec, fills_canvas
 from nearfar.data import Normalisation, Normalised, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import is_ours
@@ -29,9 +30,7 @@ _OWN_NORMALISATION = ("googlenet", "inception_v3")
 def from_network(
     network: nn.Module,
     name: str,
-    figures: Normalisation | None = None,
-    size: int | None = None,
-    num_classes: int | None = None,
+    options: InputOptions,
     spec: ModelSpec | None = None,
     protocol: ScaleProtocol | None = None,
     assumed: str = "",
@@ -39,12 +38,11 @@ def from_network(
     """A network as a classifier; not changed.
 
     Args:
-        network: ``[B, C, H, W]`` → ``[B, K]``.
+        network: ``[B, C, H, W]`` → ``[B, K]``, or what ``options`` say.
         name: for tables.
-        figures: what its input is normalised by; default: what timm's ``pretrained_cfg`` says, nothing for
-            networks of ours, which are given their figures where they are trained.
-        size: of the canvas; default: what ``pretrained_cfg`` says.
-        num_classes: default: found by trying.
+        options: what the network does not say. Without mean and std its input is normalised as timm's
+            ``pretrained_cfg`` says, or not at all (a network of ours is given its figures where it is
+            trained); without a size the canvas is that of ``pretrained_cfg``.
         spec: what builds it.
         protocol: how images are laid on the canvas, where that is known better.
         assumed: what is not known of that.
@@ -53,7 +51,7 @@ def from_network(
         InputError: no size known, figures that do not fit the channels, or a network that answers
             otherwise.
     """
-    cfg = _published(network)
+    cfg, figures, size = _published(network), options.normalisation(), options.size
     if figures is None and cfg and not is_ours(cfg.get("architecture")):
         figures = Normalisation(tuple(cfg["mean"]), tuple(cfg["std"]))
     if isinstance(network, Normalised) and figures is not None:
@@ -67,11 +65,16 @@ def from_network(
             f"{name} takes images of {in_chans} channels, got mean and std of {len(figures.mean)}; give one "
             f"figure a channel"
         )
-    whole = network if figures is None else Normalised(network, figures).to(_device(network))
-    count = num_classes or count_classes(whole, whole, name, in_chans, protocol.canvas_size)
+    form = read_answers(network, network, name, (in_chans, *protocol.canvas_size), options)
+    whole = form.wrap(network)
+    if figures is not None:
+        first = next((p for p in network.parameters() if p.is_floating_point()), None)
+        whole = Normalised(whole, figures)
+        if first is not None:
+            whole.to(first.device, first.dtype)
     any_size = not (cfg or {}).get("fixed_input_size", False)
-    input_spec = InputSpec(name, in_chans, protocol, count, None, any_size, assumed)
-    return Classifier(input_spec, whole, whole, spec)
+    input_spec = InputSpec(name, in_chans, protocol, form.num_classes, None, any_size, assumed)
+    return Classifier(input_spec, whole, whole, spec, answers_assumed=form.remark)
 
 
 def _published(network: nn.Module) -> dict[str, Any] | None:
@@ -104,31 +107,20 @@ def _channels(network: nn.Module, cfg: dict[str, Any] | None) -> int:
     return int(cfg["input_size"][0]) if cfg else 3
 
 
-def _device(network: nn.Module) -> torch.device:
-    return next((p.device for p in network.parameters()), torch.device("cpu"))
-
-
-def from_name(
-    name: str,
-    weights: str | None,
-    figures: Normalisation | None,
-    size: int | None,
-    num_classes: int | None,
-) -> Classifier:
+def from_name(name: str, weights: str | None, options: InputOptions) -> Classifier:
     """Builds a network by its name.
 
     Args:
         name: one of ours or timm's, or ``torchvision/NAME``.
         weights: a file, ``pretrained``, or ``None`` for random ones (seed 0).
-        figures: what its input is normalised by.
-        size: of the canvas.
-        num_classes: default: what the weights' classifier has, or what the network was made for.
+        options: what it does not say. Without ``num_classes`` there are as many as the weights' classifier
+            has, or as the network was made for.
 
     Raises:
         InputError: an unknown name, a file that does not fit, or weights that cannot be fetched.
     """
-    mean, std = (figures.mean, figures.std) if figures else ((), ())
-    spec = ModelSpec(name, weights=weights, mean=mean, std=std)
+    figures, num_classes = options.normalisation(), options.num_classes
+    spec = ModelSpec(name, weights=weights, mean=options.mean, std=options.std)
     if weights == "pretrained" and num_classes is not None:
         raise InputError(
             f"{name} answers with the classes that it was published with, and another number of them would "
@@ -144,15 +136,16 @@ def from_name(
         network = make_network(spec, num_classes)
     protocol, assumed = None, ""
     if entry is not None:
-        protocol, published = of_torchvision(entry, size)
-        figures = figures or published
+        protocol, published = of_torchvision(entry, options.size)
+        if figures is None:
+            options = dataclasses.replace(options, mean=published.mean, std=published.std)
         if weights is not None and not certain:
             assumed = (
                 f"{Path(weights).name} is none of the files that torchvision publishes for {bare}: it is "
                 f"assumed that images are shown as to {entry}."
             )
     label = name if weights is None else f"{name}@{weights}"
-    return from_network(network, label, figures, size, None, spec, protocol, assumed)
+    return from_network(network, label, options, spec, protocol, assumed)
 
 
 def from_checkpoint(path: Path) -> Classifier:

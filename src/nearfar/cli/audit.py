@@ -11,7 +11,7 @@ from rich.table import Table
 
 import nearfar.auditing
 from nearfar.auditing import Audit, AuditResult, AuditSpec, ImageSelection
-from nearfar.classifiers import InputOptions
+from nearfar.classifiers import Answers, InputOptions
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.data.preprocess import Background
@@ -45,6 +45,8 @@ def audit(
     std: tuple[float, ...] = (),
     size: int | None = None,
     num_classes: int | None = None,
+    answers: Answers | None = None,
+    output: str | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Measures how classifiers' predictions change while the things on test images shrink and grow.
@@ -82,6 +84,8 @@ def audit(
             model does not say.
         size: side of a model's canvas in pixels, where the model does not say.
         num_classes: how many classes a model tells apart, where it does not say.
+        answers: logits or probabilities: what a model's numbers are, where a few images do not show it.
+        output: name of the output with the classes' numbers, where a model has several.
         out: folder for audit.json and report.html, and audit-skipped.csv where images are left out; default:
             write nothing.
     """
@@ -90,7 +94,7 @@ def audit(
         "data": data,
         "spec": AuditSpec(scales, layers, flips, max_loss, background, batch_size),
         "selection": ImageSelection(root, images, max_skipped),
-        "inputs": InputOptions(mean, std, size, num_classes),
+        "inputs": InputOptions(mean, std, size, num_classes, answers, output),
         "baseline": baseline,
         "require": require,
         "out": out,

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from docstring_parser import parse
 from rich.table import Table
 
-from nearfar.classifiers import InputOptions
+from nearfar.classifiers import Answers, InputOptions
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.conversion import ConversionMethod, list_methods, method_class
@@ -48,6 +48,8 @@ def convert(
     std: tuple[float, ...] = (),
     size: int | None = None,
     num_classes: int | None = None,
+    answers: Answers | None = None,
+    output: str | None = None,
     seed: int = 0,
     out: Path = Path("runs/convert"),
 ) -> dict[str, Any]:
@@ -77,6 +79,8 @@ def convert(
         mean, std: of each channel, of values from 0 to 1: what the network's input is normalised by.
         size: side of the network's images, in pixels.
         num_classes: how many classes the network tells apart.
+        answers: logits or probabilities: what the network's numbers are, where a few images do not show it.
+        output: name of the output with the classes' numbers, where the network has several.
         seed: of the training.
         out: folder to write.
 
@@ -93,7 +97,7 @@ def convert(
         "recalibrate": recalibrate,
         "finetune": FinetuneSpec(fit, distill, seed) if finetune else False,
         "check": CheckSpec(max_loss, check),
-        "inputs": InputOptions(mean, std, size, num_classes),
+        "inputs": InputOptions(mean, std, size, num_classes, answers, output),
         "out": out,
     }
 

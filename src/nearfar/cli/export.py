@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from nearfar.classifiers import Answers
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.deploy import ExportResult
@@ -27,6 +28,8 @@ def export(
     std: tuple[float, ...] = (),
     size: int | None = None,
     num_classes: int | None = None,
+    answers: Answers | None = None,
+    output: str | None = None,
     tolerance: float = 1e-4,
     progress: Progress = silent,
 ) -> ExportResult:
@@ -43,7 +46,9 @@ def export(
         mean: of the channels, of values from 0 to 1: what the network's input is normalised by.
         std: their standard deviations.
         size: side of the canvas in pixels, where the model does not say.
-        num_classes: how many answers, where the model does not say.
+        num_classes: how many classes, where the model does not say.
+        answers: logits or probabilities: what the model's numbers are, where a few images do not show it.
+        output: name of the output with the classes' numbers, where the model has several.
         tolerance: how far an answer may differ, as a share of the largest answer to the batch.
         progress: called after each step.
     """
@@ -54,6 +59,8 @@ def export(
         std=std,
         size=size,
         num_classes=num_classes,
+        answers=answers,
+        output=output,
         tolerance=tolerance,
         progress=progress,
     )

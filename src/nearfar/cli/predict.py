@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nearfar.atomic import atomic_path
+from nearfar.classifiers import Answers
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.deploy import Prediction
@@ -46,6 +47,8 @@ def predict(
     std: tuple[float, ...] = (),
     size: int | None = None,
     num_classes: int | None = None,
+    answers: Answers | None = None,
+    output: str | None = None,
     progress: Progress = silent,
 ) -> Iterator[Prediction]:
     """Asks a classifier about images.
@@ -64,7 +67,9 @@ def predict(
         mean: of the channels, of values from 0 to 1: what the network's input is normalised by.
         std: their standard deviations.
         size: side of the canvas in pixels, where the model does not say.
-        num_classes: how many answers, where the model does not say.
+        num_classes: how many classes, where the model does not say.
+        answers: logits or probabilities: what the model's numbers are, where a few images do not show it.
+        output: name of the output with the classes' numbers, where the model has several.
         progress: called after each batch.
     """
     return predict_images(
@@ -74,6 +79,8 @@ def predict(
         std=std,
         size=size,
         num_classes=num_classes,
+        answers=answers,
+        output=output,
         top=top,
         batch_size=batch_size,
         progress=progress,

@@ -90,7 +90,7 @@ def convert(
     tuning = FinetuneSpec() if finetune is True else finetune or None
     check, inputs = check or CheckSpec(), inputs or InputOptions()
     conversion = as_method(method, imports=True)
-    opened = load_classifier(model, inputs.mean, inputs.std, inputs.size, inputs.num_classes)
+    opened = load_classifier(model, **dataclasses.asdict(inputs))
     origin = origin_of(opened)
     side = max(opened.input_spec.protocol.canvas_size)
     converted, plan = convert_network(origin.network, conversion, side)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nearfar.atomic import atomic_path, write_atomically
-from nearfar.classifiers import Classifier, InputSpec, Model, load_classifier
+from nearfar.classifiers import Answers, Classifier, InputSpec, Model, load_classifier
 from nearfar.classifiers.exported_files import input_spec_path
 from nearfar.deploy.capture import Openness, captured, ways
 from nearfar.deploy.checking import Checked, DifferentError, checked
@@ -55,6 +55,8 @@ def export(
     std: Sequence[float] = (),
     size: int | None = None,
     num_classes: int | None = None,
+    answers: Answers | None = None,
+    output: str | None = None,
     tolerance: float = 1e-4,
     progress: Progress = silent,
 ) -> ExportResult:
@@ -73,7 +75,7 @@ def export(
         model: what :func:`nearfar.load_classifier` takes, as far as its network is there: not an ONNX file,
             not a function. It is copied, and left as it is.
         out: the file, which ends in ``.onnx`` or ``.pt2``. An earlier export of that name is replaced.
-        mean, std, size, num_classes: as in :func:`nearfar.load_classifier`.
+        mean, std, size, num_classes, answers, output: as in :func:`nearfar.load_classifier`.
         tolerance: how far an answer may differ, as a share of the network's largest answer to the same
             batch of images.
         progress: called after each step.
@@ -93,7 +95,7 @@ def export(
     if not tolerance > 0:
         raise InputError(f"tolerance must be above 0, got {tolerance}")
     progress(Step("opening", 0, 3))
-    opened = load_classifier(model, mean, std, size, num_classes)
+    opened = load_classifier(model, mean, std, size, num_classes, answers, output)
     network = _network(opened)
     kind.prepare(network, out)
     refuse_what_is_not_ours(out, kind)

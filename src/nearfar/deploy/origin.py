@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from nearfar.classifiers import Classifier
+from nearfar.classifiers.answers import AsLogits
 from nearfar.data import DataSpec, Normalisation, Normalised
 from nearfar.errors import InputError
 from nearfar.training import ModelSpec
@@ -42,7 +43,9 @@ def origin_of(opened: Classifier) -> Origin:
         InputError: one that can only be asked, a program, or one that was converted before.
     """
     module = opened.module
-    inside = module.network if isinstance(module, Normalised) else module
+    inside = module
+    while isinstance(inside, Normalised | AsLogits):
+        inside = inside.network
     if inside is None or inside.__class__.__module__.startswith("torch.fx"):
         raise InputError(
             f"{opened.name} can be asked but not rebuilt: its layers are not there to be changed; convert "
@@ -67,7 +70,12 @@ def origin_of(opened: Classifier) -> Origin:
         spec = dataclasses.replace(opened.spec, mean=mean, std=std)
     else:
         options = {"state": digest(network)}
-        spec = ModelSpec(type(network).__name__, options, mean=mean, std=std)
+        spec = ModelSpec(type(inside).__name__, options, mean=mean, std=std)
+    if opened.spec is not None and isinstance(network, AsLogits):
+        raise InputError(
+            f"{opened.name} does not answer with one logit a class, and a network by name is built again "
+            f"without what turns its answers into logits; convert the nn.Module itself"
+        )
     if spec.conversion is not None:
         raise InputError(
             f"{opened.name} was converted before, by {spec.conversion.name}; convert the network that it "

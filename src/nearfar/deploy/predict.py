@@ -12,7 +12,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from nearfar.classifiers import Classifier, Model, load_classifier
+from nearfar.classifiers import Answers, Classifier, Model, load_classifier
 from nearfar.data.decoding import Fault, quiet_pillow
 from nearfar.deploy.images import ImageFile, as_input, named_images
 from nearfar.errors import InputError
@@ -65,6 +65,8 @@ def predict(
     std: Sequence[float] = (),
     size: int | None = None,
     num_classes: int | None = None,
+    answers: Answers | None = None,
+    output: str | None = None,
     top: int = 5,
     batch_size: int = 32,
     stdin: IO[bytes] | None = None,
@@ -81,7 +83,7 @@ def predict(
         model: what :func:`nearfar.load_classifier` takes.
         images: files, folders (all images below them, hidden ones left out), or ``-``: standard input, which
             holds one encoded image, or paths, one a line.
-        mean, std, size, num_classes: as in :func:`nearfar.load_classifier`.
+        mean, std, size, num_classes, answers, output: as in :func:`nearfar.load_classifier`.
         top: how many of the likeliest classes to name.
         batch_size: how many images are answered at once.
         stdin: what ``-`` reads; default: the process's own.
@@ -99,7 +101,7 @@ def predict(
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
     words = [images] if isinstance(images, str | Path) else list(images)
-    opened = load_classifier(model, mean, std, size, num_classes)
+    opened = load_classifier(model, mean, std, size, num_classes, answers, output)
     if opened.input_spec.in_chans not in (1, 3):
         raise InputError(
             f"{opened.name} takes images of {opened.input_spec.in_chans} channels; image files give 1 (grey) "

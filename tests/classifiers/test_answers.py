@@ -1,4 +1,4 @@
-"""Answers that are not one logit a class: probabilities, one number, several outputs; half precision, NHWC."""
+"""Answers that are not one logit a class, in half precision, or to images with the channels last."""
 
 from __future__ import annotations
 

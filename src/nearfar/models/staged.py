@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
 
-__all__ = ["HeadedNet", "StagedBackbone", "StagedNet"]
+__all__ = ["HeadedNet", "StagedBackbone", "StagedNet", "is_staged"]
 
 
-@runtime_checkable
 class StagedBackbone(Protocol):
     """A network whose features are ``stages[-1](… stages[0](stem(x)))``.
 
@@ -28,6 +27,14 @@ class StagedBackbone(Protocol):
     stages: nn.ModuleList
     stage_channels: tuple[int, ...]
     pool: str
+
+
+def is_staged(network: nn.Module) -> TypeGuard[StagedBackbone]:
+    """Whether a network has what a :class:`StagedBackbone` has.
+
+    From Python 3.12 on ``isinstance`` overlooks attributes that are modules, which PyTorch keeps elsewhere.
+    """
+    return all(hasattr(network, name) for name in StagedBackbone.__annotations__)
 
 
 class HeadedNet(nn.Module):

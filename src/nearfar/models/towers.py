@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
-from nearfar.models.staged import StagedBackbone, StagedNet
+from nearfar.models.staged import StagedBackbone, StagedNet, is_staged
 from nearfar.models.timm_nets import channels_of, drop_classifier, features_of
 
 __all__ = ["Towers", "towers_of"]
@@ -45,7 +45,7 @@ def towers_of(backbone: nn.Module, stages: int) -> Towers:
     Raises:
         InputError: another kind of backbone, or fewer blocks than ``stages``.
     """
-    if isinstance(backbone, StagedBackbone):
+    if is_staged(backbone):
         return _staged(backbone, stages)
     if hasattr(backbone, "forward_intermediates") and hasattr(backbone, "feature_info"):
         return _timm(backbone, stages)

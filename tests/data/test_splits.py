@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import folder
+from pictures import folder, noise
 
 from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, datamodule
-from nearfar.data.splits import split_indices, stratified_order
+from nearfar.data.splits import missing_classes, split_indices, stratified_order
 from nearfar.errors import InputError
 
 # 60 training images and 40 test images of four classes.
@@ -160,3 +161,54 @@ def test_a_rare_class_is_there_in_proportion():
             count * 9 // 10,
             count // 10,
         ]
+
+
+def long_tailed(*counts):
+    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
+
+@pytest.mark.parametrize(
+    "counts", [(5, 200, 20), (2, 30, 30), (1, 60, 60), (3, 3, 300), (40, 2, 1)]
+)
+def test_rare_classes_are_in_the_splits_as_far_as_they_have_images(counts):
+    labels = long_tailed(*counts)
+    indices = split_indices(DataSpec("folder"), labels, None)
+    assert sorted(torch.cat(list(indices.values())).tolist()) == list(range(len(labels)))
+    usual = split_indices(DataSpec("folder"), torch.arange(len(labels)) % 2, None)
+    assert sizes(indices)["test"] in (sizes(usual)["test"], max(3, len(labels) // 5))
+    for number, count in enumerate(counts):
+        here = {name: int((labels[which] == number).sum()) for name, which in indices.items()}
+        assert here["train"] >= 1
+        assert (here["test"] >= 1) == (count >= 2)
+        assert (here["validation"] >= 1) == (count >= 3)
+        for (
+            name,
+            which,
+        ) in indices.items():  # in proportion, but for the images that each has at least
+            assert abs(here[name] - count * len(which) / len(labels)) < 4
+    again = split_indices(DataSpec("folder"), labels, None)
+    assert all(torch.equal(again[name], which) for name, which in indices.items())
+    fewer = (
+        split_indices(DataSpec("folder", test=len(counts)), labels, None)
+        if min(counts) > 1
+        else again
+    )
+    assert torch.equal(fewer["train"], indices["train"])
+
+
+def test_missing_classes_are_named(tmp_path, caplog):
+    labels = long_tailed(1, 40, 2)
+    indices = split_indices(DataSpec("folder"), labels, None)
+    assert missing_classes(indices, labels, ("lynx", "cat", "dog")) == {
+        "validation": ("lynx", "dog"), "test": ("lynx",),
+    }  # fmt: skip
+    balanced = split_indices(DataSpec("folder"), LABELS, None)
+    assert missing_classes(balanced, LABELS, "abcd") == {}
+    folder(tmp_path, 40)
+    noise(tmp_path / "lynx" / "only.png", 7)
+    with caplog.at_level(logging.WARNING):
+        ScaleDataModule(DataSpec("folder", tmp_path, ScaleProtocol(canvas=4, content=4)))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"folder: 1 of 3 classes have no image for {split}: lynx; add images of them, or leave them out"
+        for split in ("validation", "test")
+    ]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import pickle
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -15,6 +20,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as T
 
 from nearfar import InputError, load_weights
+from nearfar.classifiers import load_classifier
 from nearfar.models import WSMSNet, create_model
 from nearfar.models.resnet_cifar import CifarResNet
 
@@ -174,3 +180,122 @@ def test_refusals(tmp_path):
         with pytest.raises(InputError, match=message):
             load_weights(net, tmp_path / name)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def trained_elsewhere(how, state, network):
+    """A state dict as training scripts, trainers and wrappers leave it, and a word of what is beside it."""
+    others = {"criterion.weight": torch.ones(7), "criterion.centres.weight": torch.ones(2, 3)}
+    arguments = argparse.Namespace(lr=0.1, output=Path("out"))
+    optimizer = torch.optim.Adam(network.parameters())
+    sum(p.sum() for p in network.parameters()).backward()
+    optimizer.step()
+    return {
+        "model_state_dict": lambda: {"epoch": 3, "model_state_dict": state, "loss": 0.1},
+        "timm": lambda: {
+            "epoch": 7, "arch": "cnn", "state_dict": state, "optimizer": optimizer.state_dict(),
+            "version": 2, "args": arguments, "amp_scaler": {"scale": torch.ones(1)},
+            "metric": np.float64(81.2),
+        },
+        "torchvision": lambda: {
+            "model": {name: torch.zeros_like(tensor) for name, tensor in state.items()},
+            "optimizer": optimizer.state_dict(), "lr_scheduler": {"milestones": Counter([3])},
+            "epoch": 7, "args": arguments,
+            "model_ema": {
+                "n_averaged": torch.tensor(5), **{f"module.{k}": v for k, v in state.items()},
+            },
+        },
+        "lightning": lambda: {
+            "pytorch-lightning_version": "2.5", "hyper_parameters": Anything(),
+            "state_dict": {**{f"model.{k}": v for k, v in state.items()}, **others},
+        },
+        "backbone": lambda: {**{f"backbone.{k}": v for k, v in state.items()}, **others},
+        "net of a compiled module": lambda: {
+            "state_dict": {**{f"net._orig_mod.{k}": v for k, v in state.items()}, **others},
+        },
+        "swa": lambda: {"n_averaged": torch.tensor(9), **{f"module.{k}": v for k, v in state.items()}},
+    }[how]()  # fmt: skip
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("model_state_dict", "timm", "torchvision", "lightning", "backbone"),
+        *("net of a compiled module", "swa"),
+    ],
+)
+def test_files_as_trainers_save_them(how, legacy, tmp_path, caplog):
+    trained = shaken(CifarResNet(8))
+    state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    file = tmp_path / "w.pth"
+    torch.save(
+        trained_elsewhere(how, state, CifarResNet(8)), file,
+        _use_new_zipfile_serialization=not legacy,
+    )  # fmt: skip
+    network = CifarResNet(8).eval()
+    with caplog.at_level(logging.WARNING):
+        load_weights(network, file)
+    assert all(tensor.equal(state[name]) for name, tensor in network.state_dict().items())
+    beside = {"lightning": "criterion.centres.weight, criterion.weight", "swa": "n_averaged"}
+    beside |= {"backbone": beside["lightning"], "torchvision": "n_averaged"}
+    beside["net of a compiled module"] = beside["lightning"]
+    assert [r.getMessage().partition("left aside: ")[2] for r in caplog.records] == [
+        *filter(None, [beside.get(how)])
+    ]
+
+
+def test_nothing_of_a_training_script_s_file_is_run(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return (exec, ("import pathlib; pathlib.Path('ran').write_text('')",))
+
+    class Opens:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    class Calls:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path / 'ran'}",))
+
+    state = CifarResNet(8).state_dict()
+    for number, kind in enumerate((Runs, Opens)):
+        torch.save({"state_dict": state, "args": kind()}, tmp_path / f"{number}.pth")
+        load_weights(CifarResNet(8), tmp_path / f"{number}.pth")
+    torch.save({"state_dict": state, "args": Calls()}, tmp_path / "calls.pth")
+    with pytest.raises(InputError, match="cannot be read as weights alone"):
+        load_weights(CifarResNet(8), tmp_path / "calls.pth")
+    assert not (tmp_path / "ran").exists()
+    assert not Path("ran").exists()
+
+
+def test_two_networks_in_a_file_are_not_chosen_between(tmp_path):
+    state = CifarResNet(8).state_dict()
+    both = {f"{role}.{name}": t for role in ("student", "teacher") for name, t in state.items()}
+    torch.save(both, tmp_path / "both.pth")
+    with pytest.raises(InputError, match=r"2 networks of this kind, under student\., teacher\."):
+        load_weights(CifarResNet(8), tmp_path / "both.pth")
+
+
+def test_what_is_unknown_within_the_network_s_part_is_refused(tmp_path):
+    state = {f"model.{name}": t for name, t in CifarResNet(8).state_dict().items()}
+    torch.save({**state, "model.extra.weight": torch.ones(1)}, tmp_path / "more.pth")
+    with pytest.raises(InputError, match=r"has unknown extra\.weight"):
+        load_weights(CifarResNet(8), tmp_path / "more.pth")
+
+
+def test_a_refusal_is_one_plain_line(tmp_path):
+    torch.save({"state_dict": {}, "hook": os.getcwd}, tmp_path / "w.pth")
+    with pytest.raises(InputError) as refusal:
+        load_weights(CifarResNet(8), tmp_path / "w.pth")
+    assert "\x1b" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert "module posix is blocked" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "vit_b_16"])
+def test_the_number_of_classes_of_a_torchvision_net_is_in_its_file(name, tmp_path):
+    network = torchvision.models.get_model(name, num_classes=7)
+    torch.save({"model": network.state_dict(), "args": argparse.Namespace()}, tmp_path / "w.pth")
+    opened = load_classifier(f"torchvision/{name}@{tmp_path / 'w.pth'}")
+    assert opened.input_spec.num_classes == 7
+    assert opened.module.network.state_dict().keys() == network.state_dict().keys()

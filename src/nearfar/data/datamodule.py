@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,10 +19,12 @@ from nearfar.data.prefetch import PrefetchLoader
 from nearfar.data.soft_labels import SoftLabels
 from nearfar.data.sources import load_source
 from nearfar.data.spec import DataSpec
-from nearfar.data.splits import split_indices, stratified_order
+from nearfar.data.splits import missing_classes, split_indices, stratified_order
 from nearfar.errors import InputError
 
 __all__ = ["ScaleDataModule"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Of how many training images of a stream figures are taken.
 _SAMPLED = 10_000
@@ -64,6 +67,13 @@ class ScaleDataModule(L.LightningDataModule):
         self._labels = data.labels
         self._data = data
         self.indices = split_indices(spec, data.labels, data.test_from, data.validation_from)
+        missing = missing_classes(self.indices, data.labels, data.class_names)
+        for split, names in missing.items():
+            listed = ", ".join(names[:5]) + " …" * (len(names) > 5)
+            _LOG.warning(
+                "%s: %d of %d classes have no image for %s: %s; add images of them, or leave them out",
+                spec.source, len(names), len(data.class_names), split, listed,
+            )  # fmt: skip
 
     @property
     def in_chans(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from nearfar.data.spec import DataSpec
 from nearfar.errors import InputError
 
-__all__ = ["split_indices", "stratified_order"]
+__all__ = ["missing_classes", "split_indices", "stratified_order"]
 
 
 def split_indices(
@@ -20,9 +22,13 @@ def split_indices(
     Training images are drawn first, so that they do not depend on how many test images are asked
     for: an audit that looks at fewer of them still looks at none that was trained on.
 
+    Every split gets all classes in proportion. A class too rare for that has its first image in training, its
+    second in the test and its third in validation, as far as it has them; :func:`missing_classes` says
+    where one is missing.
+
     Args:
         spec: sizes, seed, and whether the source's own test part is kept.
-        labels: ``[N]``; every split gets all classes in equal proportion.
+        labels: ``[N]``.
         test_from: where the source's official test part begins, if it has one.
         validation_from: where its official validation part begins, if it has one; then ``split_seed``
             has chosen the fold already, and each split comes from its own part.
@@ -59,12 +65,33 @@ def split_indices(
             f"validation={spec.validation} and test={spec.test or 'at least 1'}; ask for fewer, or for 0, "
             f"which takes a share of what there is"
         )
-    indices: dict[str, Tensor] = {}
     for name, size in (("train", train), ("validation", validation)):
-        indices[name], pool = _draw(name, size, pool, labels, spec.split_seed)
-    pool = pool if held_out is None else held_out
-    indices["test"], _ = _draw("test", spec.test or test_pool_size, pool, labels, spec.split_seed)
+        if size < classes:
+            raise InputError(
+                f"cannot split {size} images for {name} so that every class is there: {spec.source} has "
+                f"{classes} classes; ask for at least {classes}"
+            )
+    indices = _parts(pool, labels, train, validation, spec.split_seed)
+    pool = indices["test"] if held_out is None else held_out
+    indices["test"] = _draw("test", spec.test or test_pool_size, pool, labels, spec.split_seed)
     return indices
+
+
+def missing_classes(
+    indices: Mapping[str, Tensor], labels: Tensor, class_names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Names of the classes of which a split has no image, by split; splits that have all are left out.
+
+    Args:
+        indices: of each split's images.
+        labels: ``[N]``.
+        class_names: of all classes.
+    """
+    missing = {}
+    for split, which in indices.items():
+        counts = labels[which].bincount(minlength=len(class_names))
+        missing[split] = tuple(class_names[c] for c in (counts == 0).nonzero().flatten().tolist())
+    return {split: names for split, names in missing.items() if names}
 
 
 def stratified_order(labels: Tensor, seed: int = 0) -> Tensor:
@@ -107,21 +134,76 @@ def _official_parts(
                 f"{spec.source} has {len(part)} images for {name}, got {name}={count}; ask for fewer, or "
                 f"for 0, which takes all"
             )
-        indices[name], _ = _draw(name, count, part, labels, spec.split_seed)
+        indices[name] = _draw(name, count, part, labels, spec.split_seed)
     return indices
 
 
-def _draw(name: str, size: int, pool: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Some of a pool, stratified, and what is left of it."""
+def _parts(
+    pool: Tensor, labels: Tensor, train: int, validation: int, seed: int
+) -> dict[str, Tensor]:
+    """A pool in three parts: training, validation, and the rest for the test."""
+    try:
+        training, rest = _stratified(train, pool, labels, seed)
+        validating, testing = _stratified(validation, rest, labels, seed)
+        parts = {"train": training, "validation": validating, "test": testing}
+    except ValueError:  # scikit-learn's, where a class is too rare for it
+        return _with_rare_classes(pool, labels, train, validation, seed)
+    counts = labels[pool].bincount()
+    needed = {"train": 1, "test": 2, "validation": 3}
+    for name, part in parts.items():
+        there = labels[part].bincount(minlength=len(counts))
+        if len(part) and bool(((counts >= needed[name]) & (there == 0)).any()):
+            return _with_rare_classes(pool, labels, train, validation, seed)
+    return parts
+
+
+def _with_rare_classes(
+    pool: Tensor, labels: Tensor, train: int, validation: int, seed: int
+) -> dict[str, Tensor]:
+    """Three parts of which each has an image of every class that has one for it."""
+    order = stratified_order(labels[pool], seed)
+    shuffled = pool[order]
+    sizes = {"train": train, "test": len(pool) - train - validation, "validation": validation}
+    by_class = labels[shuffled].argsort(stable=True)
+    counts = torch.unique_consecutive(labels[shuffled][by_class], return_counts=True)[1]
+    rank = torch.empty_like(by_class)
+    rank[by_class] = torch.arange(len(pool)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    parts, free, number = {}, torch.ones(len(pool), dtype=torch.bool), 0
+    for name, size in sizes.items():
+        if size:
+            first = (rank == number).nonzero().flatten()[:size]
+            parts[name], number = [first], number + 1
+            free[first] = False
+        else:
+            parts[name] = []
+    others = free.nonzero().flatten()
+    for name, size in sizes.items():
+        due = size - sum(map(len, parts[name]))
+        parts[name].append(others[:due])
+        others = others[due:]
+    return {
+        name: shuffled[torch.cat(parts[name])].sort().values
+        for name in ("train", "validation", "test")
+    }
+
+
+def _draw(name: str, size: int, pool: Tensor, labels: Tensor, seed: int) -> Tensor:
+    """Some of a pool, all classes in proportion, and one image at least of each."""
+    try:
+        return _stratified(size, pool, labels, seed)[0]
+    except ValueError as cause:
+        classes = len(torch.unique(labels[pool]))
+        if size < classes:
+            raise InputError(
+                f"cannot draw {size} of {len(pool)} images for {name} so that every class is there: there "
+                f"are {classes} classes; ask for at least {classes}"
+            ) from cause
+        return _with_rare_classes(pool, labels, size, 0, seed)["train"]
+
+
+def _stratified(size: int, pool: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Some of a pool, all classes in proportion, and what is left of it."""
     if size == len(pool):
         return pool.sort().values, pool[:0]
-    try:
-        chosen, rest = train_test_split(
-            pool, train_size=size, random_state=seed, stratify=labels[pool]
-        )
-    except ValueError as cause:
-        raise InputError(
-            f"cannot split {size} images for {name} so that every class is there: {cause}; "
-            f"ask for at least 1 a class, leaving at least 1 a class"
-        ) from cause
+    chosen, rest = train_test_split(pool, train_size=size, random_state=seed, stratify=labels[pool])
     return torch.as_tensor(chosen).sort().values, torch.as_tensor(rest)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +19,26 @@ from nearfar.errors import InputError, first_line
 
 __all__ = ["load_weights", "read_weights"]
 
-#: Under which names training scripts keep a network's tensors, and what wrappers put before theirs.
-_INSIDE = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "net")
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_LOG = logging.getLogger(__name__)
+
+#: Under which names training scripts keep a network's tensors, in the order in which they are preferred.
+_INSIDE = (
+    *("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model_state", "model"),
+    *("module", "net", "network", "weights"),
+)
+#: How deep a state dict may lie within a training script's file.
+_DEPTH = 3
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
     """Loads a network's weights, all of them or none.
 
     Takes ``.safetensors`` and what ``torch.save`` wrote (read with ``weights_only=True``: nothing in
-    the file is run): a state dict, or one inside a training checkpoint. Prefixes of wrappers
-    (``module.`` of DataParallel, ``_orig_mod.`` of torch.compile) are taken off, and names of other
-    definitions of the same network become ours where the network knows them.
+    the file is run): a state dict, or one inside a training script's file, whatever lies beside it.
+    The network's tensors may have a prefix there (``module.`` of DataParallel, ``_orig_mod.`` of
+    torch.compile, ``model.`` or ``backbone.`` of a Lightning module), and tensors without that prefix
+    (a criterion's, a counter) are left aside, which is said. Names of other definitions of the same
+    network become ours where the network knows them.
 
     Args:
         model: the network; unchanged where anything does not fit.
@@ -73,53 +85,127 @@ def read_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
         path: as in :func:`load_weights`.
 
     Raises:
-        InputError: no such file, or not a file of tensors.
+        InputError: no such file, not a file of tensors, or several networks of this kind in it.
     """
-    state = _without_wrappers(_read(path))
-    rename = getattr(model, "adapt_state_dict", None)
-    return state if rename is None else dict(rename(state))
+    content = _read(path)
+    candidates = list(_state_dicts(content))
+    if not candidates:
+        raise InputError(
+            f"{path} holds no state dict: tensors by name were expected, alone or within a training script's "
+            f"file; got {_described(content)}"
+        )
+    own = set(model.state_dict())
+    # The first of the preferred names with tensors of this network, or whatever has most of them.
+    overlaps = [_overlap(model, state, own) for _, state in candidates]
+    best = max(
+        range(len(candidates)),
+        key=lambda i: (overlaps[i][0] > 0, -_rank(candidates[i][0]), overlaps[i][0]),
+    )
+    tensors, prefixes = candidates[best][1], overlaps[best][1]
+    if len(prefixes) > 1:
+        raise InputError(
+            f"{path} holds {len(prefixes)} networks of this kind, under {', '.join(prefixes)}; save the "
+            f"state_dict() of one"
+        )
+    state = _below(tensors, prefixes[0])
+    if beside := sorted(tensors.keys() - {prefixes[0] + name for name in state}):
+        listed = ", ".join(beside[:3]) + " …" * (len(beside) > 3)
+        _LOG.warning(
+            "%s holds more than the network's tensors (below %s): left aside: %s",
+            path, prefixes[0], listed,
+        )  # fmt: skip
+    return _renamed(model, state)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> Any:
+    """What a file holds; of classes that are no tensors an empty stand-in, so nothing of them is run."""
     if not path.is_file():
         raise InputError(f"no file of weights at {path}")
     if path.suffix == ".safetensors":
         try:
-            tensors: dict[str, Tensor] = load_file(str(path))
+            return load_file(str(path))
         except SafetensorError as cause:
             raise InputError(f"{path} is not a safetensors file, or is cut off: {cause}") from cause
-        return tensors
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as cause:
-        raise InputError(
-            f"{path} cannot be read as weights alone ({first_line(cause)}); save the network's "
-            f"state_dict() with torch.save or safetensors, where you trust the file's origin"
-        ) from cause
-    for key in _INSIDE:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise InputError(
-            f"{path} holds no state dict: tensors by name were expected, alone or under "
-            f"{', '.join(_INSIDE)}; got {_described(content)}"
-        )
-    return dict(content)
+    stand_ins: list[Any] = []
+    while True:
+        try:
+            with torch.serialization.safe_globals(stand_ins):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as cause:
+            name = re.search(r"Unsupported global: GLOBAL (\S+) was not", str(cause))
+            full = "" if name is None else name[1] if "." in name[1] else f"builtins.{name[1]}"
+            if not full or full in {known for _, known in stand_ins}:
+                raise InputError(
+                    f"{path} cannot be read as weights alone ({_reason(cause)}); save the network's "
+                    f"state_dict() with torch.save or safetensors, where you trust the file's origin"
+                ) from cause
+            stand_ins.append((type(full, (_StandIn,), {}), full))
+
+
+class _StandIn:
+    """In place of an object that a training script saved beside the weights, such as its arguments."""
+
+    def __new__(cls, *_: Any) -> _StandIn:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        """Forgets it."""
+
+
+def _reason(cause: Exception) -> str:
+    """torch's reason without the advice before it."""
+    paragraphs = [text for text in str(cause).split("\n\n") if text.strip()]
+    advice = paragraphs[0].startswith("Weights only load failed") if len(paragraphs) > 1 else False
+    text = paragraphs[1] if advice else str(cause)
+    return first_line(InputError(text.partition("WeightsUnpickler error: ")[2] or text))
+
+
+def _state_dicts(
+    content: Any, key: str = "", depth: int = _DEPTH
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping from names to tensors in a file, with the key that it lies under."""
+    if not isinstance(content, Mapping) or depth < 0:
+        return
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if tensors:
+        yield key, tensors
+    for name, part in content.items():
+        yield from _state_dicts(part, str(name), depth - 1)
+
+
+def _rank(key: str) -> int:
+    """Place of a key among the preferred ones."""
+    return _INSIDE.index(key) if key in _INSIDE else len(_INSIDE)
+
+
+def _overlap(model: nn.Module, state: dict[str, Tensor], own: set[str]) -> tuple[int, list[str]]:
+    """How many of a network's names are in a state dict, and below which prefixes as many as that."""
+    counts = Counter(
+        "".join(f"{part}." for part in parts[:depth])
+        for name in state
+        for parts in [name.split(".")]
+        for depth in range(len(parts))
+    )
+    # A prefix with less than half of the names is a part of the network, not all of it.
+    prefixes = [prefix for prefix, count in counts.items() if 2 * count >= len(own) or not prefix]
+    shares = {p: len(_renamed(model, _below(state, p)).keys() & own) for p in prefixes}
+    most = max(shares.values())
+    if most == 0:
+        # Nothing is this network's: what all names begin with is a wrapper's.
+        return 0, [max((p for p in prefixes if counts[p] == len(state)), key=len, default="")]
+    return most, [prefix for prefix, count in shares.items() if count == most]
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: state[name] for name in state if name.startswith(prefix)}
+
+
+def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    rename = getattr(model, "adapt_state_dict", None)
+    return state if rename is None else dict(rename(state))
 
 
 def _described(content: Any) -> str:
     if isinstance(content, dict):
         return f"a dictionary with {', '.join(str(key) for key in list(content)[:5])}"
     return f"a {type(content).__name__}"
-
-
-def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    changed = True
-    while changed and state:
-        changed = False
-        for prefix in _WRAPPERS:
-            if all(name.startswith(prefix) for name in state):
-                state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-                changed = True
-    return state

@@ -63,12 +63,18 @@ def _sizes_in(spec: ModelSpec, file: Path) -> tuple[int | None, int | None]:
     cfg = getattr(network, "pretrained_cfg", None) or {}
     layers = cfg if isinstance(cfg, dict) else cfg.to_dict()
     state = read_weights(network, file)
-    classifier, first_conv = (
-        _weight(state, layers.get(key)) for key in ("classifier", "first_conv")
-    )
+    # torchvision's networks do not say which layer is the classifier: it is the last.
+    classifier = _weight(state, layers.get("classifier") if layers else _last_layer(network))
+    first_conv = _weight(state, layers.get("first_conv"))
     classes = None if classifier is None else int(classifier.shape[0])
     channels = None if first_conv is None or first_conv.dim() != 4 else int(first_conv.shape[1])
     return classes, channels
+
+
+def _last_layer(network: nn.Module) -> str | None:
+    """Name of the last layer with weights of its own for each answer."""
+    names = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return names[-1] if names else None
 
 
 def _weight(state: dict[str, Tensor], names: str | tuple[str, ...] | None) -> Tensor | None:

@@ -209,7 +209,7 @@ def test_what_says_everything_itself_is_not_told_otherwise():
     opened = load_classifier(lambda x: x.mean((2, 3)), size=8)
     assert load_classifier(opened) is opened
     with pytest.raises(
-        InputError, match="leave out mean, std, size, num_classes, answers and output"
+        InputError, match="leave out mean, std, size, num_classes, answers, output and crop_pct"
     ):
         load_classifier(opened, size=9)
 

@@ -323,3 +323,43 @@ def test_only_earlier_answers_are_written_over(command, photos):
     assert (photos / "a.png").read_bytes() == picture
     assert command("photos", "--out", "answers.jsonl")[0] == 0
     assert command("photos", "--out", "answers.jsonl")[0] == 0
+
+
+class Sums(torch.nn.Module):
+    """Two numbers an image: the sum of all that is shown, and nothing."""
+
+    def forward(self, x):
+        return torch.stack([x.sum((1, 2, 3)), torch.zeros(len(x))], 1)
+
+
+@pytest.mark.parametrize("crop_pct", [None, 1.0, 0.5])
+def test_images_of_the_canvas_s_size_are_enlarged_with_a_word_or_not_at_all(
+    crop_pct, tmp_path, caplog
+):
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "same.png")
+    Image.fromarray(values[:30]).save(tmp_path / "other.png")
+    network = Sums()
+    network.pretrained_cfg = {
+        "input_size": (3, 32, 32), "crop_pct": 0.94, "interpolation": "bicubic",
+        "mean": (0.0,) * 3, "std": (1.0,) * 3,
+    }  # fmt: skip
+    with caplog.at_level("WARNING"):
+        opened = nearfar.load_classifier(network, crop_pct=crop_pct)
+        assert list(predict(opened, tmp_path / "other.png"))
+        assert "as large as the canvas" not in caplog.text
+        assert len(list(predict(opened, [tmp_path / "same.png"] * 3, batch_size=1))) == 3
+    remarks = [r.getMessage() for r in caplog.records if "as large as the canvas" in r.getMessage()]
+    side = {None: 34, 0.5: 64, 1.0: 32}[crop_pct]
+    assert len(remarks) == (crop_pct != 1.0)
+    assert all(f"are resized to {side}×{side} and cropped" in remark for remark in remarks)
+    shown = opened.input_spec.protocol.render([torch.from_numpy(values).permute(2, 0, 1)], 1.0)
+    image = Image.fromarray(values).resize((side, side), Image.Resampling.BICUBIC)
+    edge = round((side - 32) / 2)
+    expected = np.asarray(image.crop((edge, edge, edge + 32, edge + 32))).transpose(2, 0, 1) / 255
+    torch.testing.assert_close(shown[0], torch.from_numpy(expected).float())
+
+
+def test_a_share_of_nothing_is_refused():
+    with pytest.raises(InputError, match="crop_pct is the share of an image's side .* got 0"):
+        nearfar.load_classifier(Sums(), crop_pct=0.0)

@@ -92,3 +92,8 @@ def test_pooling_is_all_maxima_blurred_and_left_out(size, kernel, stride, paddin
 def test_what_cannot_be_blurred_is_refused(wrong):
     with pytest.raises(InputError, match="AntialiasedConv2d cannot stand for this convolution"):
         AntialiasedConv2d(1, 1, 3, 2, 1, **wrong)
+
+
+def test_a_blurred_maximum_has_no_index():
+    with pytest.raises(InputError, match="have no index, got return_indices=True"):
+        AntialiasedMaxPool2d(2, return_indices=True)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nearfar.errors import InputError
 from nearfar.functional import si_conv2d
@@ -243,3 +244,30 @@ def test_repr_and_refusals():
         si_conv2d(x, weight, padding=2, padding_mode="reflect", scales=(0.5,))
     with pytest.raises(InputError, match="needs how='max'"):
         si_conv2d(x, weight, padding=2, reduce="mean", return_winner=True)
+
+
+def normed(factors):
+    norm = nn.BatchNorm2d(6).eval()
+    norm.weight.data = torch.tensor(factors)
+    norm.bias.data.normal_()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+@pytest.mark.parametrize("reduce", ["max", "mean", "logsumexp"])
+@pytest.mark.parametrize("factors", [[0.5, 1, 2, 3, 0.1, 1], [0.5, -1, 2, 3, 0.1, 1]])
+def test_a_batch_norm_is_fused_rightly_or_not_at_all(reduce, factors):
+    torch.manual_seed(0)
+    conv, norm = SIConv2d(3, 6, 3, padding=1, reduce=reduce).eval(), normed(factors)
+    before = conv.weight.clone()
+    x = torch.randn(2, 3, 12, 12)
+    if reduce == "mean" or (reduce == "max" and min(factors) > 0):
+        fused = fuse_conv_bn_eval(conv, norm)
+        torch.testing.assert_close(fused(x), norm(conv(x)), atol=1e-5, rtol=1e-4)
+    else:
+        with pytest.raises(InputError, match="leave the batch norm after it unfused"):
+            fuse_conv_bn_eval(conv, norm)
+    assert torch.equal(conv.weight, before)
+    conv.weight = nn.Parameter(torch.randn_like(conv.weight))  # other filters are taken
+    conv.weight = nn.Parameter(conv.weight.detach().clone())

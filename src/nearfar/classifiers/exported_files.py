@@ -83,7 +83,12 @@ def classifier_of(
         module = answer
     protocol, assumed = fills_canvas(side, path.name)
     input_spec = InputSpec(
-        path.name, in_chans, protocol, form.num_classes, None, shape[2] is None, assumed
+        path.name,
+        in_chans,
+        options.cropping(protocol),
+        form.num_classes,
+        any_size=shape[2] is None,
+        assumed=assumed,
     )
     remarks = f"{assumed_layout} {form.remark}".strip()
     return Classifier(input_spec, answer, module, batch=batch, answers_assumed=remarks)

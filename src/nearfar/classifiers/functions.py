@@ -78,7 +78,9 @@ def from_callable(function: LogitsFunction, name: str, options: InputOptions) ->
     if figures is not None:
         function = Normalised(Called(function), figures)
     protocol, assumed = fills_canvas(size, name)
-    input_spec = InputSpec(name, in_chans, protocol, form.num_classes, assumed=assumed)
+    input_spec = InputSpec(
+        name, in_chans, options.cropping(protocol), form.num_classes, assumed=assumed
+    )
     return Classifier(input_spec, function, answers_assumed=form.remark)
 
 

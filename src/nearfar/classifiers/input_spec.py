@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -27,9 +28,10 @@ class InputOptions:
         num_classes: how many classes it tells apart.
         answers: ``logits`` or ``probabilities``; default: what a few images show.
         output: name of the output that holds them (or its number), where there are several.
+        crop_pct: which share of an image's side the canvas shows at scale 1.
 
     Raises:
-        InputError: a size below 1, an unknown word, or as :class:`nearfar.data.Normalisation` does.
+        InputError: a size below 1, a share that is not above 0, or an unknown word.
     """
 
     mean: tuple[float, ...] = ()
@@ -38,12 +40,18 @@ class InputOptions:
     num_classes: int | None = None
     answers: Answers | None = None
     output: str | None = None
+    crop_pct: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if self.size is not None and self.size < 1:
             raise InputError(f"size is a side in pixels, at least 1, got {self.size}")
+        if self.crop_pct is not None and not 0 < self.crop_pct < math.inf:
+            raise InputError(
+                f"crop_pct is the share of an image's side that the canvas shows, above 0, got "
+                f"{self.crop_pct}"
+            )
         if self.answers not in (None, *get_args(Answers)):
             raise InputError(
                 f"answers must be one of {', '.join(get_args(Answers))}, got {self.answers!r}"
@@ -52,6 +60,14 @@ class InputOptions:
     def normalisation(self) -> Normalisation | None:
         """Mean and standard deviation; ``None`` where neither is given."""
         return Normalisation(self.mean, self.std) if self.mean or self.std else None
+
+    def cropping(self, protocol: ScaleProtocol) -> ScaleProtocol:
+        """A protocol with the content that ``crop_pct`` asks for; as it is where nobody says."""
+        if self.crop_pct is None:
+            return protocol
+        height, width = (max(1, math.floor(n / self.crop_pct)) for n in protocol.canvas_size)
+        content = height if height == width else (height, width)
+        return dataclasses.replace(protocol, content=content)
 
     def check_unset(self, name: str) -> None:
         """Refuses options for a classifier that says everything itself.
@@ -65,7 +81,8 @@ class InputOptions:
         if self != InputOptions():
             raise InputError(
                 f"{name} says itself how images are normalised, how large they are, how many classes there "
-                f"are and what its answers are; leave out mean, std, size, num_classes, answers and output"
+                f"are and what its answers are; leave out mean, std, size, "
+                f"num_classes, answers, output and crop_pct"
             )
 
 

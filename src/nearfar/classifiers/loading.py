@@ -32,6 +32,7 @@ def load_classifier(
     num_classes: int | None = None,
     answers: Answers | None = None,
     output: str | None = None,
+    crop_pct: float | None = None,
 ) -> Classifier:
     """Opens a classifier of any make.
 
@@ -69,13 +70,15 @@ def load_classifier(
         output: name (or number) of the output with the classes' numbers, where a model has several;
             default: the one that fits ``num_classes``, that is called logits, or that alone is
             ``[B, K]``.
+        crop_pct: which share of an image's side the canvas shows at scale 1, above 0; 1 shows all of it, so
+            that images of the canvas's size are not resized. Default: what the file or the name says.
 
     Raises:
         InputError: nothing of that kind, a file that cannot be read or does not fit, answers that are
             none of a classifier or may be several things, or an argument that the file has settled
             already.
     """
-    options = InputOptions(tuple(mean), tuple(std), size, num_classes, answers, output)
+    options = InputOptions(tuple(mean), tuple(std), size, num_classes, answers, output, crop_pct)
     if isinstance(model, Classifier):
         options.check_unset(model.name)
         return model

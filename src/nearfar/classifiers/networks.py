@@ -59,6 +59,7 @@ def from_network(
     if protocol is None:
         itself = isinstance(network, Normalised)
         protocol, assumed = fills_canvas(size, name) if itself else _protocol(cfg, size, name)
+    protocol = options.cropping(protocol)
     in_chans = _channels(network, cfg)
     if figures is not None and len(figures.mean) != in_chans:
         raise InputError(

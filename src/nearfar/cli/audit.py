@@ -47,6 +47,7 @@ def audit(
     num_classes: int | None = None,
     answers: Answers | None = None,
     output: str | None = None,
+    crop_pct: float | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Measures how classifiers' predictions change while the things on test images shrink and grow.
@@ -86,6 +87,8 @@ def audit(
         num_classes: how many classes a model tells apart, where it does not say.
         answers: logits or probabilities: what a model's numbers are, where a few images do not show it.
         output: name of the output with the classes' numbers, where a model has several.
+        crop_pct: which share of an image's side the canvas shows at scale 1; 1 shows all of it, so that
+            images of the canvas's size are not resized. Default: what the model was evaluated with.
         out: folder for audit.json and report.html, and audit-skipped.csv where images are left out; default:
             write nothing.
     """
@@ -94,7 +97,7 @@ def audit(
         "data": data,
         "spec": AuditSpec(scales, layers, flips, max_loss, background, batch_size),
         "selection": ImageSelection(root, images, max_skipped),
-        "inputs": InputOptions(mean, std, size, num_classes, answers, output),
+        "inputs": InputOptions(mean, std, size, num_classes, answers, output, crop_pct),
         "baseline": baseline,
         "require": require,
         "out": out,

@@ -50,6 +50,7 @@ def convert(
     num_classes: int | None = None,
     answers: Answers | None = None,
     output: str | None = None,
+    crop_pct: float | None = None,
     seed: int = 0,
     out: Path = Path("runs/convert"),
 ) -> dict[str, Any]:
@@ -81,6 +82,8 @@ def convert(
         num_classes: how many classes the network tells apart.
         answers: logits or probabilities: what the network's numbers are, where a few images do not show it.
         output: name of the output with the classes' numbers, where the network has several.
+        crop_pct: which share of an image's side the canvas shows at scale 1; 1 shows all of it, so that
+            images of the canvas's size are not resized. Default: what the model was evaluated with.
         seed: of the training.
         out: folder to write.
 
@@ -97,7 +100,7 @@ def convert(
         "recalibrate": recalibrate,
         "finetune": FinetuneSpec(fit, distill, seed) if finetune else False,
         "check": CheckSpec(max_loss, check),
-        "inputs": InputOptions(mean, std, size, num_classes, answers, output),
+        "inputs": InputOptions(mean, std, size, num_classes, answers, output, crop_pct),
         "out": out,
     }
 

@@ -30,6 +30,7 @@ def export(
     num_classes: int | None = None,
     answers: Answers | None = None,
     output: str | None = None,
+    crop_pct: float | None = None,
     tolerance: float = 1e-4,
     progress: Progress = silent,
 ) -> ExportResult:
@@ -49,6 +50,8 @@ def export(
         num_classes: how many classes, where the model does not say.
         answers: logits or probabilities: what the model's numbers are, where a few images do not show it.
         output: name of the output with the classes' numbers, where the model has several.
+        crop_pct: which share of an image's side the canvas shows at scale 1; 1 shows all of it, so that
+            images of the canvas's size are not resized. Default: what the model was evaluated with.
         tolerance: how far an answer may differ, as a share of the largest answer to the batch.
         progress: called after each step.
     """
@@ -61,6 +64,7 @@ def export(
         num_classes=num_classes,
         answers=answers,
         output=output,
+        crop_pct=crop_pct,
         tolerance=tolerance,
         progress=progress,
     )

@@ -49,6 +49,7 @@ def predict(
     num_classes: int | None = None,
     answers: Answers | None = None,
     output: str | None = None,
+    crop_pct: float | None = None,
     progress: Progress = silent,
 ) -> Iterator[Prediction]:
     """Asks a classifier about images.
@@ -70,6 +71,8 @@ def predict(
         num_classes: how many classes, where the model does not say.
         answers: logits or probabilities: what the model's numbers are, where a few images do not show it.
         output: name of the output with the classes' numbers, where the model has several.
+        crop_pct: which share of an image's side the canvas shows at scale 1; 1 shows all of it, so that
+            images of the canvas's size are not resized. Default: what the model was evaluated with.
         progress: called after each batch.
     """
     return predict_images(
@@ -81,6 +84,7 @@ def predict(
         num_classes=num_classes,
         answers=answers,
         output=output,
+        crop_pct=crop_pct,
         top=top,
         batch_size=batch_size,
         progress=progress,

@@ -57,6 +57,7 @@ def export(
     num_classes: int | None = None,
     answers: Answers | None = None,
     output: str | None = None,
+    crop_pct: float | None = None,
     tolerance: float = 1e-4,
     progress: Progress = silent,
 ) -> ExportResult:
@@ -75,7 +76,7 @@ def export(
         model: what :func:`nearfar.load_classifier` takes, as far as its network is there: not an ONNX file,
             not a function. It is copied, and left as it is.
         out: the file, which ends in ``.onnx`` or ``.pt2``. An earlier export of that name is replaced.
-        mean, std, size, num_classes, answers, output: as in :func:`nearfar.load_classifier`.
+        mean, std, size, num_classes, answers, output, crop_pct: as in :func:`nearfar.load_classifier`.
         tolerance: how far an answer may differ, as a share of the network's largest answer to the same
             batch of images.
         progress: called after each step.
@@ -95,7 +96,7 @@ def export(
     if not tolerance > 0:
         raise InputError(f"tolerance must be above 0, got {tolerance}")
     progress(Step("opening", 0, 3))
-    opened = load_classifier(model, mean, std, size, num_classes, answers, output)
+    opened = load_classifier(model, mean, std, size, num_classes, answers, output, crop_pct)
     network = _network(opened)
     kind.prepare(network, out)
     refuse_what_is_not_ours(out, kind)

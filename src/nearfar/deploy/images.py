@@ -13,12 +13,11 @@ from typing import IO
 from PIL import Image
 from torch import Tensor
 
-from nearfar.classifiers import InputSpec
 from nearfar.data.decoding import decode, quiet_pillow
 from nearfar.data.image_files import image_files
 from nearfar.errors import InputError
 
-__all__ = ["STDIN", "ImageFile", "as_input", "named_images"]
+__all__ = ["STDIN", "ImageFile", "named_images"]
 
 #: The word for standard input.
 STDIN = "-"
@@ -66,18 +65,6 @@ def named_images(words: Sequence[str | Path], stdin: IO[bytes] | None = None) ->
         else:
             images += _from_paths([word])
     return images
-
-
-def as_input(image: ImageFile, input_spec: InputSpec) -> Tensor:
-    """An image as a classifier's input, ``[1, C, canvas, canvas]``, values from 0 to 1.
-
-    For classifiers of one channel colours become grey; images that are grey already keep their values.
-    Nothing is inverted.
-
-    Raises:
-        Exception: whatever the damage in a file makes its reader trip over.
-    """
-    return input_spec.protocol.render([image.decode()], 1.0, channels=input_spec.in_chans)
 
 
 def _from_paths(words: Iterable[str | Path]) -> list[ImageFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from nearfar.classifiers import Answers, Classifier, Model, load_classifier
 from nearfar.data.decoding import Fault, quiet_pillow
-from nearfar.deploy.images import ImageFile, as_input, named_images
+from nearfar.deploy.images import ImageFile, named_images
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
 
 __all__ = ["Prediction", "predict"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def predict(
     num_classes: int | None = None,
     answers: Answers | None = None,
     output: str | None = None,
+    crop_pct: float | None = None,
     top: int = 5,
     batch_size: int = 32,
     stdin: IO[bytes] | None = None,
@@ -83,7 +87,7 @@ def predict(
         model: what :func:`nearfar.load_classifier` takes.
         images: files, folders (all images below them, hidden ones left out), or ``-``: standard input, which
             holds one encoded image, or paths, one a line.
-        mean, std, size, num_classes, answers, output: as in :func:`nearfar.load_classifier`.
+        mean, std, size, num_classes, answers, output, crop_pct: as in :func:`nearfar.load_classifier`.
         top: how many of the likeliest classes to name.
         batch_size: how many images are answered at once.
         stdin: what ``-`` reads; default: the process's own.
@@ -101,7 +105,7 @@ def predict(
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
     words = [images] if isinstance(images, str | Path) else list(images)
-    opened = load_classifier(model, mean, std, size, num_classes, answers, output)
+    opened = load_classifier(model, mean, std, size, num_classes, answers, output, crop_pct)
     if opened.input_spec.in_chans not in (1, 3):
         raise InputError(
             f"{opened.name} takes images of {opened.input_spec.in_chans} channels; image files give 1 (grey) "
@@ -113,10 +117,12 @@ def predict(
 def _predictions(
     opened: Classifier, files: list[ImageFile], top: int, batch_size: int, progress: Progress
 ) -> Iterator[Prediction]:
-    failed = 0
+    failed, resized = 0, False
     for first in range(0, len(files), batch_size):
         batch = files[first : first + batch_size]
-        read = _read(opened, batch)
+        read, sizes = _read(opened, batch)
+        if not resized and (resized := opened.input_spec.protocol.canvas_size in sizes):
+            _say_resized(opened)
         inputs = [image for image in read if isinstance(image, Tensor)]
         failed += len(read) - len(inputs)
         logits = iter(opened.predict(torch.cat(inputs)) if inputs else ())
@@ -131,19 +137,41 @@ def _predictions(
         yield from predictions
 
 
-def _read(opened: Classifier, batch: list[ImageFile]) -> list[Tensor | str]:
-    """Each image as input, or why it cannot be."""
+def _read(
+    opened: Classifier, batch: list[ImageFile]
+) -> tuple[list[Tensor | str], set[tuple[int, ...]]]:
+    """Each image as input ``[1, C, canvas, canvas]``, or why it cannot be; and the sizes they have.
+
+    For classifiers of one channel colours become grey; images that are grey already keep their values.
+    Nothing is inverted.
+    """
+    input_spec, sizes = opened.input_spec, set()
 
     def read(file: ImageFile) -> Tensor | str:
         try:
-            return as_input(file, opened.input_spec)
+            pixels = file.decode()
+            sizes.add(tuple(pixels.shape[-2:]))
+            return input_spec.protocol.render([pixels], 1.0, channels=input_spec.in_chans)
         # Pillow's readers raise whatever the damage made them trip over.
         except Exception as cause:
             return Fault.of(0, cause).why
 
     # Decoding leaves Python's lock free.
     with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(read, batch))
+        return list(pool.map(read, batch)), sizes
+
+
+def _say_resized(opened: Classifier) -> None:
+    """Says once that images of the canvas's own size are not shown as they are."""
+    protocol = opened.input_spec.protocol
+    height, width = protocol.canvas_size
+    resized = protocol.resized_size(height, width)
+    if resized != (height, width):
+        _LOG.warning(
+            "Images of %d×%d pixels, as large as the canvas of %s, are resized to %d×%d and cropped, as in "
+            "its own evaluation; with crop_pct 1 (--crop_pct 1) they are shown as they are",
+            height, width, opened.name, *resized,
+        )  # fmt: skip
 
 
 def _prediction(path: str, logits: Tensor, names: tuple[str, ...], top: int) -> Prediction:

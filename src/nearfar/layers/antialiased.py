@@ -76,8 +76,19 @@ class AntialiasedMaxPool2d(nn.MaxPool2d):
     Shape:
         As ``torch.nn.MaxPool2d``.
 
+    Raises:
+        InputError: ``return_indices``: an output is a mean of several maxima, and has no index.
+
     Source: R. Zhang 2019, §3.2.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.return_indices:
+            raise InputError(
+                "AntialiasedMaxPool2d gives means of several maxima, which have no index, got "
+                "return_indices=True; keep the plain MaxPool2d where its indices are needed"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         strides = _pair(self.stride)

@@ -13,9 +13,13 @@ from nearfar.functional import Reduce, si_conv2d
 from nearfar.grid import Padding, Window
 from nearfar.layers.receptive_field import AxisField, ScaleLayer, over_scales
 from nearfar.pyramid import Pyramid
+from nearfar.reference import is_ordinary
 from nearfar.scale_sets import ScaleSet, as_scales
 
 __all__ = ["SIConv2d"]
+
+#: By how much filters times a number differ from others, as a share, when that was computed in float32.
+_ROUNDING = 1e-5
 
 
 class SIConv2d(ScaleLayer, nn.Conv2d):
@@ -44,8 +48,9 @@ class SIConv2d(ScaleLayer, nn.Conv2d):
         Invariance ends where the set of scales ends, and at the borders, where zero padding looks
         different at each scale. By definition it multiplies about the sum of the squared scales as
         often as the plain convolution; what it takes is less, the less the more input channels it
-        has (docs/operators_cost.md). Tools that take every ``Conv2d`` for linear, such as
-        ``torch.nn.utils.fuse_conv_bn_eval``, must not be used on it.
+        has (docs/operators_cost.md). A maximum does not turn its sign with its filters', so a batch norm
+        with negative weights cannot be fused into the layer: where
+        ``torch.nn.utils.fuse_conv_bn_eval`` tries, the layer refuses the weights.
 
     Source: A. Akbari, "ImageNet Object Recognition with Scale-Invariant Deep Convolutional Neural
     Network", §II-A.2 and eq. 3–5.
@@ -89,6 +94,19 @@ class SIConv2d(ScaleLayer, nn.Conv2d):
         self.antialias = antialias
         self.reduce: Reduce = reduce
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What fusing a batch norm does, and hardly anything else: the same filters times a number each.
+        if name == "weight" and isinstance(value, Tensor) and "reduce" in self.__dict__:
+            factors = _factors(self._parameters.get("weight"), value)
+            wrong = {"max": factors < 0, "logsumexp": factors != 1}.get(self.reduce)
+            if wrong is not None and bool(wrong.any()):
+                raise InputError(
+                    f"SIConv2d with reduce={self.reduce!r} is not linear: with its filters times "
+                    f"{float(factors[wrong][0]):.3g} it would not give its outputs times that; leave the "
+                    f"batch norm after it unfused, or write such weights into weight.data"
+                )
+        super().__setattr__(name, value)
+
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = si_conv2d(x, self.weight, self.bias, **self.settings())
         return output
@@ -124,3 +142,26 @@ class SIConv2d(ScaleLayer, nn.Conv2d):
     def extra_repr(self) -> str:
         plain = super().extra_repr()  # type: ignore[no-untyped-call]
         return f"{plain}, scales={self.scales}, antialias={self.antialias}, reduce={self.reduce!r}"
+
+
+def _factors(old: Tensor | None, new: Tensor) -> Tensor:
+    """By which number each filter was multiplied; none where some filters are others than before."""
+    nothing = torch.empty(0)
+    if (
+        old is None
+        or not is_ordinary(old, new)
+        or old.shape != new.shape
+        or old[0].numel() < 2
+        or not old.is_floating_point()
+    ):
+        return nothing
+    before, after = (
+        old.detach().double().flatten(1),
+        new.detach().to(old.device).double().flatten(1),
+    )
+    square, product = before.square().sum(1), (before * after).sum(1)
+    factors = torch.where(square > 0, product / square, 1.0)
+    same = (after - factors[:, None] * before).norm(dim=1) <= _ROUNDING * after.norm(dim=1)
+    if not bool(same.all()):
+        return nothing
+    return torch.where((factors - 1).abs() <= _ROUNDING, 1.0, factors)

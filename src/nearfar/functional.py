@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Literal, get_args, overload
 
-import torch
 from torch import Tensor
 
 from nearfar.errors import InputError
 from nearfar.grid import Grid, Padding, Window, level_size
-from nearfar.kernels import can_use_fast_path, engine_for
+from nearfar.kernels import custom_ops
 from nearfar.kernels.composition import PADDING_MODES, Composition, convolve
-from nearfar.kernels.plan import SIPlan, make_plan
-from nearfar.kernels.pyramid_concat import pyramid_concat
-from nearfar.kernels.si_max import si_max
+from nearfar.kernels.dispatch import cast, compute
 from nearfar.pyramid import Pyramid, check_map, resample
 from nearfar.scale_sets import ScaleSet, as_scales
+from nearfar.symbolic_sizes import map_size
 
 __all__ = ["PADDING_MODES", "Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
 
@@ -106,47 +103,11 @@ def si_conv2d(
     """
     if reduce not in get_args(Reduce):
         raise InputError(f"reduce must be one of {', '.join(get_args(Reduce))}, got {reduce!r}")
-    window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
+    window = Window.make(map_size(weight), stride, padding, dilation)
     numbers, fitting = _fitting(x, as_scales(scales), window)
     composition = Composition(window, groups, fitting, numbers, antialias, reduce, padding_mode)
-    fast = _fast_way(x, weight, bias, composition)
-    if fast is not None:
-        out, winner = si_max(*_cast(x, weight, bias), *fast, return_winner)
-        return out if winner is None else (out, winner)
-    if return_winner:
-        return composition.with_winner(x, weight, bias)
-    return composition(x, weight, bias)
-
-
-def _fast_way(
-    x: Tensor, weight: Tensor, bias: Tensor | None, composition: Composition
-) -> tuple[SIPlan, ModuleType] | None:
-    """The plan and the engine of the fast path; None where the composition itself is to be computed."""
-    scales = len(composition.scales)
-    padded_evenly = all(before == after for before, after in composition.window.padding)
-    if (
-        scales == 1
-        or composition.how not in ("max", "concat")
-        or composition.padding_mode != "zeros"
-        or not padded_evenly
-        or not can_use_fast_path(x, weight, bias)
-    ):
-        return None
-    x, weight, _ = _cast(x, weight, None)
-    engine, rates = engine_for(x)
-    batch, inputs, height, width = (int(n) for n in x.shape)
-    outputs = int(weight.shape[0])
-    plan = make_plan((height, width), composition, (inputs, outputs), rates)
-    total = outputs if composition.how == "max" else outputs * scales
-    return (plan, engine) if plan.pays(batch, total) else None
-
-
-def _cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Under autocast, what a convolution's arguments would be cast to."""
-    if not torch.is_autocast_enabled(x.device.type):
-        return x, weight, bias
-    dtype = torch.get_autocast_dtype(x.device.type)
-    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    out, winner = _computed(composition, x, weight, bias, return_winner)
+    return out if winner is None else (out, winner)
 
 
 def pyramid_conv2d(
@@ -182,11 +143,11 @@ def pyramid_conv2d(
 
     Source: "Convolution over a scale pyramid", §3 step 1: the scale axis sits in the channels.
     """
-    window = Window.make((weight.shape[2], weight.shape[3]), stride, padding, dilation)
+    window = Window.make(map_size(weight), stride, padding, dilation)
     values = as_scales(scales)
     check_map(x, "pyramid_conv2d")
     for scale in values:
-        height, width = (level_size(n, scale) for n in x.shape[-2:])
+        height, width = (level_size(n, scale) for n in map_size(x))
         if not _fits(window, height, width):
             raise InputError(
                 f"at scale {scale:g} the {window.kernel[0]}×{window.kernel[1]} kernel is larger than the "
@@ -196,10 +157,7 @@ def pyramid_conv2d(
 
     numbers = tuple(range(len(values)))
     composition = Composition(window, groups, values, numbers, antialias, "concat", padding_mode)
-    fast = _fast_way(x, weight, bias, composition)
-    if fast is not None:
-        return pyramid_concat(*_cast(x, weight, bias), *fast)
-    return composition(x, weight, bias)
+    return _computed(composition, x, weight, bias)[0]
 
 
 def scale_conv2d(
@@ -252,7 +210,7 @@ def scale_conv2d(
             f"a filter over {extent} levels does not fit a pyramid of {len(x)}; give more scales, a "
             f"smaller scale_extent, or scale_padding='end'"
         )
-    window = Window.make((weight.shape[3], weight.shape[4]), stride, padding, dilation)
+    window = Window.make(map_size(weight), stride, padding, dilation)
     levels: list[Tensor] = []
     grids: list[Grid] = []
     for s in range(count):
@@ -272,6 +230,20 @@ def scale_conv2d(
     return Pyramid(tuple(levels), x.scales[:count], tuple(grids), window.apply(x.base))
 
 
+def _computed(
+    composition: Composition,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    return_winner: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """The output, and the winner where it is asked for: by one operator where a network is compiled."""
+    if not custom_ops.is_applicable(composition, x):
+        return compute(composition, x, weight, bias, return_winner)
+    out, winner = custom_ops.apply(composition, *cast(x, weight, bias), return_winner)
+    return out, winner if return_winner else None
+
+
 def _grid(x: Pyramid, i: int) -> Grid:
     grid = x.grids[i]
     assert grid is not None
@@ -283,7 +255,7 @@ def _fitting(
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """The numbers and the scales that leave room for the kernel; a warning names the others."""
     check_map(x, "si_conv2d")
-    height, width = x.shape[-2:]
+    height, width = map_size(x)
     sizes = [(level_size(height, s), level_size(width, s)) for s in scales]
     numbers = tuple(i for i, size in enumerate(sizes) if _fits(window, *size))
     if len(numbers) == len(scales) and _fits(window, height, width):

@@ -24,7 +24,7 @@ from nearfar.errors import InputError
 from nearfar.grid import Axis, Grid, Window, base_grid, level_grid, level_size
 from nearfar.resampling import Interpolation, Outside, resample, rescale_each, resize
 from nearfar.scale_sets import ScaleSet, as_ratio, as_scales
-from nearfar.symbolic_sizes import in_proportion, nearest, resized
+from nearfar.symbolic_sizes import in_proportion, is_traced, map_size, nearest, resized
 
 __all__ = [
     "How",
@@ -106,7 +106,7 @@ def expand(x: Tensor, scales: ScaleSet, *, antialias: bool = True, crop: bool = 
     """
     values = as_scales(scales)
     check_map(x, "expand")
-    height, width = x.shape[-2:]
+    height, width = map_size(x)
     sizes = [(level_size(height, s), level_size(width, s)) for s in values]
     for s, size in zip(values, sizes, strict=True):
         if size[0] < 1 or size[1] < 1:
@@ -156,7 +156,7 @@ def zoom(x: Tensor, scales: ScaleSet, size: int, *, kernel: Interpolation = "bic
     check_map(x, "zoom")
     if size < 1:
         raise InputError(f"zoom needs windows of at least 1 sample, got size={size}")
-    base = base_grid(x.shape[-2], x.shape[-1])
+    base = base_grid(*map_size(x))
     grids = tuple(
         tuple(Axis(size, axis.size / 2 - (size - 1) / 2 / s, 1 / s, False) for axis in base)
         for s in values
@@ -204,12 +204,12 @@ def map(
     # base; where the base is a level itself, as in most pyramids, that is exact.
     like = nearest(grids, base, pyramid.scales)
     shape = [
-        in_proportion(base[a].size, grids[like][a].size, levels[like].shape[a - 2]) for a in (0, 1)
+        in_proportion(base[a].size, grids[like][a].size, map_size(levels[like])[a]) for a in (0, 1)
     ]
     return Pyramid(
         levels,
         pyramid.scales,
-        tuple(resized(g, y.shape) for g, y in zip(grids, levels, strict=True)),
+        tuple(resized(g, map_size(y)) for g, y in zip(grids, levels, strict=True)),
         resized(base, shape),
     )
 
@@ -300,7 +300,8 @@ def _maximum(levels: list[Tensor]) -> tuple[Tensor, Tensor]:
     Returns:
         The values, and uint8 ranks, which have no gradient.
     """
-    if torch.compiler.is_dynamo_compiling():  # which cannot follow a function with its own jvp
+    # Dynamo cannot follow a function with its own jvp, and a traced network cannot be saved with one.
+    if torch.compiler.is_dynamo_compiling() or is_traced():
         best, winner = levels[0], torch.zeros_like(levels[0], dtype=torch.uint8)
         for i, level in enumerate(levels[1:], start=1):
             better = (level > best) | level.isnan()

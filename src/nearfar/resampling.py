@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from nearfar.errors import InputError
 from nearfar.grid import Axis, Grid
 from nearfar.reference import is_finite, is_ordinary, is_reference_only, reference_only
-from nearfar.symbolic_sizes import has_open_size, same
+from nearfar.symbolic_sizes import has_open_size, is_traced, map_size, same
 
 __all__ = [
     "Interpolation",
@@ -55,7 +55,7 @@ def reading_matrix(
     ) - source.start
     at = at / source.step
     width = max(1.0, target.step / source.step) if antialias else 1.0
-    return _weights(at, source.size, torch.tensor(width, dtype=torch.float64), kernel, outside)
+    return _weights(at, source.size, torch.full((), width, dtype=torch.float64), kernel, outside)
 
 
 def reading_matrices(
@@ -206,9 +206,9 @@ def resample(
     Raises:
         InputError: the sizes of ``x`` are not those of ``source``.
     """
-    if not has_open_size(x) and tuple(x.shape[-2:]) != (source[0].size, source[1].size):
+    if not has_open_size(x) and map_size(x) != (source[0].size, source[1].size):
         raise InputError(
-            f"resample got a map of {tuple(x.shape[-2:])} for a source grid of "
+            f"resample got a map of {map_size(x)} for a source grid of "
             f"{(source[0].size, source[1].size)} samples; give the grid that the map lies on"
         )
     if same(source, target) and outside == "border":
@@ -249,24 +249,25 @@ def resize(x: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
         size: the new height and width.
         antialias: widen the kernel where the map becomes smaller.
     """
-    if not has_open_size(x) and tuple(x.shape[-2:]) == size:
+    height, width = map_size(x)
+    if not has_open_size(x) and (height, width) == size:
         return x
     if x.dim() == 3:
         return resize(x.unsqueeze(0), size, antialias).squeeze(0)
-    if x.shape[0] == 0 or x.shape[1] == 0:  # torch refuses to resize nothing
+    if not is_traced() and 0 in x.shape[:2]:  # torch refuses to resize nothing
         return x.new_empty((*x.shape[:2], *size)) + x.sum()
     # Antialiasing does not exist in half precision on the CPU, and autocast does not know it.
     exact = x.float() if antialias and x.dtype in (torch.float16, torch.bfloat16) else x
     # Antialiasing only costs time where a map grows.
-    antialias = antialias and (has_open_size(x) or size[0] < x.shape[-2] or size[1] < x.shape[-1])
+    antialias = antialias and (has_open_size(x) or size[0] < height or size[1] < width)
     if not antialias or not is_ordinary(x):
         return _interpolate(exact, size, antialias).to(x.dtype)
     # On CPUs, for maps up to some hundred pixels, matrices are three to six times as fast.
-    if is_reference_only() or x.device.type != "cpu" or max(x.shape[-2:]) > 256:
+    if is_reference_only() or x.device.type != "cpu" or max(height, width) > 256:
         return _shrink(exact, size).to(x.dtype)
     rows, columns = (
         _shrinking_matrix(int(n), m, exact.dtype, x.device)
-        for n, m in zip(x.shape[-2:], size, strict=True)
+        for n, m in zip((height, width), size, strict=True)
     )
     return _finite_or(partial(_shrink, size=size), exact, rows, columns).to(x.dtype)
 

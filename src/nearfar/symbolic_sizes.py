@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,27 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from nearfar.grid import Axis, Grid
 
-__all__ = ["has_open_size", "in_proportion", "nearest", "resized", "same"]
+__all__ = ["has_open_size", "in_proportion", "is_traced", "map_size", "nearest", "resized", "same"]
+
+
+def is_traced() -> bool:
+    """Whether ``torch.jit.trace`` follows the network."""
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return traced
+
+
+def map_size(x: Tensor) -> tuple[int, int]:
+    """Height and width of a map, or of a kernel.
+
+    While ``torch.jit.trace`` follows a network, sizes are tensors, which no arithmetic here is meant for:
+    the traced network is for maps of the sizes that it was traced with.
+    """
+    height, width = x.shape[-2:]
+    if not is_traced():
+        return height, width
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        return int(height), int(width)
 
 
 def has_open_size(x: Tensor) -> bool:
@@ -63,9 +84,9 @@ def in_proportion(size: int, before: int, after: int) -> int:
     return torch.sym_max(1, rounded)  # type: ignore[return-value]  # a SymInt stands for an int
 
 
-def resized(grid: Grid, shape: Sequence[int]) -> Grid:
-    """A grid's axes, :meth:`~nearfar.grid.Axis.resized` to the last two of ``shape``."""
-    rows, columns = (_resized(axis, n) for axis, n in zip(grid, shape[-2:], strict=True))
+def resized(grid: Grid, size: Sequence[int]) -> Grid:
+    """A grid's axes, :meth:`~nearfar.grid.Axis.resized` to a height and a width."""
+    rows, columns = (_resized(axis, n) for axis, n in zip(grid, size, strict=True))
     return rows, columns
 
 

@@ -151,8 +151,8 @@ def _parts(
     counts = labels[pool].bincount()
     needed = {"train": 1, "test": 2, "validation": 3}
     for name, part in parts.items():
-        there = labels[part].bincount(minlength=len(counts))
-        if len(part) and bool(((counts >= needed[name]) & (there == 0)).any()):
+        present = labels[part].bincount(minlength=len(counts))
+        if len(part) and bool(((counts >= needed[name]) & (present == 0)).any()):
             return _with_rare_classes(pool, labels, train, validation, seed)
     return parts
 

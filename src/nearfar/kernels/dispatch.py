@@ -1,4 +1,4 @@
-"""When the fast paths are taken, and which engine computes them."""
+"""How an operator is computed: when its fast path is taken, and which engine computes that."""
 
 from __future__ import annotations
 
@@ -12,10 +12,66 @@ import torch
 from torch import Tensor
 
 from nearfar.kernels import dense
-from nearfar.kernels.plan import Rates
+from nearfar.kernels.composition import Composition
+from nearfar.kernels.plan import Rates, SIPlan, make_plan
+from nearfar.kernels.pyramid_concat import pyramid_concat
+from nearfar.kernels.si_max import si_max
 from nearfar.reference import is_ordinary, is_reference_only
 
-__all__ = ["can_use_fast_path", "engine_for"]
+__all__ = ["can_use_fast_path", "cast", "compute", "engine_for", "fast_path"]
+
+
+def compute(
+    composition: Composition, x: Tensor, weight: Tensor, bias: Tensor | None, return_winner: bool
+) -> tuple[Tensor, Tensor | None]:
+    """An operator's output by its fast path, or else as the algebra defines it.
+
+    Args:
+        composition: what the operator is.
+        x: ``[B, C_in, H, W]`` (or ``[C_in, H, W]``).
+        weight: ``[C, C_in / groups, k_h, k_w]``.
+        bias: ``[C]``.
+        return_winner: with ``how='max'`` only: whether the winner is needed, which else is ``None``.
+    """
+    fast = fast_path(x, weight, bias, composition)
+    if fast is None:
+        if return_winner:
+            return composition.with_winner(x, weight, bias)
+        return composition(x, weight, bias), None
+    if composition.how == "concat":
+        return pyramid_concat(*cast(x, weight, bias), *fast), None
+    return si_max(*cast(x, weight, bias), *fast, return_winner)
+
+
+def fast_path(
+    x: Tensor, weight: Tensor, bias: Tensor | None, composition: Composition
+) -> tuple[SIPlan, ModuleType] | None:
+    """The plan and the engine of the fast path; ``None`` where the composition itself is to be computed."""
+    scales = len(composition.scales)
+    padded_evenly = all(before == after for before, after in composition.window.padding)
+    if (
+        scales == 1
+        or composition.how not in ("max", "concat")
+        or composition.padding_mode != "zeros"
+        or not padded_evenly
+        or not can_use_fast_path(x, weight, bias)
+    ):
+        return None
+    x, weight, _ = cast(x, weight, None)
+    engine, rates = engine_for(x)
+    batch, inputs, height, width = (int(n) for n in x.shape)
+    outputs = int(weight.shape[0])
+    plan = make_plan((height, width), composition, (inputs, outputs), rates)
+    total = outputs if composition.how == "max" else outputs * scales
+    return (plan, engine) if plan.pays(batch, total) else None
+
+
+def cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Under autocast, what a convolution's arguments would be cast to."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def can_use_fast_path(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:

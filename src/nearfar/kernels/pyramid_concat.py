@@ -24,7 +24,7 @@ from nearfar.kernels.plan import Level, SIPlan
 from nearfar.kernels.workspace import Workspace, map_batch
 from nearfar.reference import is_finite, reference_only
 
-__all__ = ["pyramid_concat"]
+__all__ = ["pyramid_concat", "pyramid_concat_gradients"]
 
 
 def pyramid_concat(
@@ -79,7 +79,7 @@ class _PyramidConcat(torch.autograd.Function):
         x, weight, bias = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
         if not torch.is_grad_enabled():  # it is enabled with create_graph=True
-            gradients = _backward(x, weight, ctx.plan, ctx.engine, g, needed)
+            gradients = pyramid_concat_gradients(x, weight, ctx.plan, ctx.engine, g, needed)
             # What is not finite in ``g`` shows in the weight's gradient too, which has fewer elements.
             if is_finite(gradients[1] if needed[1] else gradients[0]):
                 return *gradients, None, None
@@ -104,7 +104,7 @@ def _forward_images(
             engine.combine(maps, level.rows, level.columns, target, None, 0, workspace)
 
 
-def _backward(
+def pyramid_concat_gradients(
     x: Tensor,
     weight: Tensor,
     plan: SIPlan,

@@ -26,7 +26,7 @@ from nearfar.kernels.plan import Job, SIPlan
 from nearfar.kernels.workspace import Workspace, map_batch
 from nearfar.reference import is_finite, reference_only
 
-__all__ = ["si_max"]
+__all__ = ["si_max", "si_max_gradients"]
 
 
 def si_max(
@@ -112,6 +112,32 @@ class _SIMax(torch.autograd.Function):
             if is_finite(gradients[1] if needed[1] else gradients[0]):
                 return *gradients, None, None
         return *ctx.plan.composition.gradients(x, weight, bias, g, needed), None, None
+
+
+def si_max_gradients(
+    x: Tensor,
+    weight: Tensor,
+    winner: Tensor,
+    plan: SIPlan,
+    engine: ModuleType,
+    g: Tensor,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """The gradients in the input, the weight and the bias, where needed, from that in the output.
+
+    Args:
+        x: ``[B, C_in, H, W]`` in channels-last.
+        weight: contiguous.
+        winner: the numbers of the winning scales.
+        plan, engine: as in :func:`si_max`.
+        g: the gradient in the output.
+        needed: of the three.
+    """
+    numbers = [plan.composition.numbers[i] for i in plan.order]
+    ranks = torch.zeros(max(numbers) + 1, dtype=torch.uint8, device=x.device)
+    ranks[numbers] = torch.arange(len(numbers), dtype=torch.uint8, device=x.device)
+    rank = ranks[winner.long()].contiguous(memory_format=torch.channels_last)
+    return _backward(x, weight, rank, plan, engine, g, needed)
 
 
 def _backward(

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearfar.errors import InputError
+from nearfar.symbolic_sizes import map_size
 
 __all__ = ["AntialiasedConv2d", "AntialiasedMaxPool2d"]
-
-_BINOMIAL = (0.25, 0.5, 0.25)
 
 
 class AntialiasedConv2d(nn.Conv2d):
@@ -60,7 +59,7 @@ def refused(conv: nn.Conv2d) -> str:
 
 def _blurred(weight: Tensor) -> Tensor:
     """``[O, I, h, w]`` → ``[O, I, h + 2, w + 2]``: filters convolved with the binomial one."""
-    line = torch.tensor(_BINOMIAL, dtype=weight.dtype, device=weight.device)
+    line = _binomial(weight)
     rows = F.pad(weight, (0, 0, 2, 2)).unfold(-2, 3, 1) @ line
     return F.pad(rows, (2, 2)).unfold(-1, 3, 1) @ line
 
@@ -95,7 +94,7 @@ class AntialiasedMaxPool2d(nn.MaxPool2d):
         sizes = [
             _pooled(n, k, s, p, d, self.ceil_mode)
             for n, k, s, p, d in zip(
-                x.shape[-2:],
+                map_size(x),
                 _pair(self.kernel_size),
                 strides,
                 _pair(self.padding),
@@ -106,14 +105,20 @@ class AntialiasedMaxPool2d(nn.MaxPool2d):
         dense = F.max_pool2d(x, self.kernel_size, 1, self.padding, self.dilation)
         # What ceil_mode lets hang over the edge.
         over = [
-            (m - 1) * s + 1 - n for m, s, n in zip(sizes, strides, dense.shape[-2:], strict=True)
+            (m - 1) * s + 1 - n for m, s, n in zip(sizes, strides, map_size(dense), strict=True)
         ]
         edges = (1, 1 + max(0, over[1]), 1, 1 + max(0, over[0]))
         dense = F.pad(dense, edges, mode="replicate")
-        line = torch.tensor(_BINOMIAL, dtype=x.dtype, device=x.device)
+        line = _binomial(x)
         kernel = (line[:, None] * line).expand(x.shape[-3], 1, 3, 3)
         blurred = F.conv2d(dense, kernel, None, strides, groups=x.shape[-3])
         return blurred[..., : sizes[0], : sizes[1]]
+
+
+def _binomial(like: Tensor) -> Tensor:
+    """(¼, ½, ¼); computed, since a tensor made of numbers is a warning where a network is traced."""
+    steps = torch.arange(-1, 2, dtype=like.dtype, device=like.device)
+    return (2 - steps.abs()) / 4
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:

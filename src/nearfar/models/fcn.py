@@ -11,6 +11,7 @@ from nearfar.models.hierarchical import HierarchicalNet, distinct_scales
 from nearfar.models.staged import HeadedNet
 from nearfar.models.timm_nets import channels_of, drop_classifier, features_of
 from nearfar.pyramid import How, collapse, expand, resample
+from nearfar.symbolic_sizes import map_size
 
 __all__ = ["FCN"]
 
@@ -121,18 +122,19 @@ class _Labels(nn.Module):
             features = self.net.forward_features(x)  # type: ignore[operator]
         if self.dense:
             features = self.net.head.maps(features)  # type: ignore[union-attr,operator]
-        size = (x.shape[-2], x.shape[-1])
+        size = map_size(x)
         scores: Tensor = self.score(features)
         for skip, index in zip(self.skips, self.finer, strict=True):
             finer = skip(maps[sorted(self.finer).index(index)])
-            scores = finer + _onto(scores, (finer.shape[-2], finer.shape[-1]), size)
+            scores = finer + _onto(scores, map_size(finer), size)
         return _onto(scores, size, size)
 
 
 def _onto(x: Tensor, shape: tuple[int, int], image: tuple[int, int]) -> Tensor:
     """Maps that cover an image, on a grid of another shape that covers it too."""
     height, width = image
-    source = (Axis.tiling(x.shape[-2], height), Axis.tiling(x.shape[-1], width))
+    rows, columns = map_size(x)
+    source = (Axis.tiling(rows, height), Axis.tiling(columns, width))
     target = (Axis.tiling(shape[0], height), Axis.tiling(shape[1], width))
     return resample(
         x, source, target if shape != image else base_grid(height, width), antialias=False

@@ -15,7 +15,7 @@ from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.registry import register
 from nearfar.pyramid import Pyramid, collapse, expand, zoom
 from nearfar.scale_sets import ScaleSet, as_scales
-from nearfar.symbolic_sizes import has_open_size
+from nearfar.symbolic_sizes import has_open_size, map_size
 
 __all__ = ["HierarchicalNet", "Reduction", "Window", "distinct_scales", "hierarchical_cnn_small"]
 
@@ -150,7 +150,7 @@ def distinct_scales(x: Tensor, scales: tuple[float, ...]) -> tuple[float, ...]:
     """
     if has_open_size(x):
         return scales
-    rows, columns = x.shape[-2:]
+    rows, columns = map_size(x)
     nearest: dict[tuple[int, int], float] = {}
     for scale in scales:
         size = (level_size(rows, scale), level_size(columns, scale))

@@ -134,7 +134,7 @@ def _read(path: Path) -> Any:
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as cause:
             name = re.search(r"Unsupported global: GLOBAL (\S+) was not", str(cause))
             full = "" if name is None else name[1] if "." in name[1] else f"builtins.{name[1]}"
-            if not full or full in {known for _, known in stand_ins}:
+            if not full or full in {stand_in for _, stand_in in stand_ins}:
                 raise InputError(
                     f"{path} cannot be read as weights alone ({_reason(cause)}); save the network's "
                     f"state_dict() with torch.save or safetensors, where you trust the file's origin"

@@ -1,7 +1,7 @@
 """How long ``torch.compile`` takes over the operators and networks: ``python -m benchmarks.compiling``.
 
 Seconds until the first step (forward and backward) of a size is done, each in a process of its own with an
-empty cache of the compiler's; at a first size, and then at a second one. Written to ``results/compiling.json``.
+empty cache of the compiler's; at a first size, and then at a second. Written to ``results/compiling.json``.
 """
 
 from __future__ import annotations

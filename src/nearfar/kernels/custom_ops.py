@@ -23,6 +23,9 @@ from nearfar.reference import is_finite
 
 __all__ = ["apply", "is_applicable"]
 
+_FORWARD = "nearfar::scale_convolution"
+_BACKWARD = "nearfar::scale_convolution_backward"
+
 
 def is_applicable(composition: Composition, x: Tensor) -> bool:
     """Whether a network is being compiled, and by operators that PyTorch may call.
@@ -84,7 +87,7 @@ def _composition(
     return Composition(window, groups, tuple(scales), tuple(numbers), antialias, how)  # type: ignore[arg-type]
 
 
-@torch.library.custom_op("nearfar::scale_convolution", mutates_args=())
+@torch.library.custom_op(_FORWARD, mutates_args=())
 def _forward(
     x: Tensor,
     weight: Tensor,
@@ -108,8 +111,7 @@ def _forward(
     return out.contiguous(memory_format=layout), winner.contiguous(memory_format=layout)
 
 
-@_forward.register_fake
-def _(
+def _empty_output(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -130,7 +132,7 @@ def _(
     return out, winner.to(torch.uint8)
 
 
-@torch.library.custom_op("nearfar::scale_convolution_backward", mutates_args=())
+@torch.library.custom_op(_BACKWARD, mutates_args=())
 def _backward(
     g: Tensor,
     x: Tensor,
@@ -158,8 +160,7 @@ def _backward(
     )
 
 
-@_backward.register_fake
-def _(
+def _empty_gradients(
     g: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -238,7 +239,9 @@ def _differentiate(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     return (*wanted_gradients, *(None for _ in range(len(ctx.constants) + 1)))
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+torch.library.register_fake(_FORWARD, _empty_output)
+torch.library.register_fake(_BACKWARD, _empty_gradients)
+torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save)
 
 
 def _layout(x: Tensor, weight: Tensor) -> torch.memory_format:

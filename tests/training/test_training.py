@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import socket
 import struct
 from functools import partial
 
@@ -304,3 +305,35 @@ def test_networks_with_auxiliary_outputs_are_trained_by_their_main_one(tmp_path,
         assert torch.equal(trained.state_dict()[key], tensor)
     with torch.no_grad():
         assert trained(images.images("validation", 1.0)).shape == (10, 10)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pretrained": True, "pretrained_cfg_overlay": {"url": "http://127.0.0.1:9/weights.pth"}},
+        {"checkpoint_path": "elsewhere.pth"},
+        {"pretrained_cfg": {"file": "elsewhere.pth"}},
+    ],
+)
+def test_opening_a_checkpoint_touches_that_file_alone(options, run, tmp_path, monkeypatch):
+    trained, _ = run
+    record = read_record(trained.path)
+    record["recipe"]["model"]["options"] = options
+    save_checkpoint(tmp_path / "weights.safetensors", trained.model, record)
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("a connection was opened"))
+    with pytest.raises(InputError, match="with which opening it would fetch or read other files"):
+        load_checkpoint(tmp_path / "weights.safetensors")
+
+
+def test_a_network_that_was_fine_tuned_opens_without_its_first_weights(tmp_path, monkeypatch):
+    model = create_model("test_resnet", num_classes=3)
+    spec = ModelSpec("test_resnet", {"pretrained": True})
+    record = {
+        "recipe": Recipe(spec, DATA, FIT, 0, TrainerSpec()).as_dict(),
+        "in_chans": 3,
+        "class_names": list("abc"),
+    }
+    save_checkpoint(tmp_path / "weights.safetensors", model, record)
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("a connection was opened"))
+    opened = load_checkpoint(tmp_path / "weights.safetensors")
+    assert all(t.equal(opened.model.state_dict()[n]) for n, t in model.state_dict().items())

@@ -18,7 +18,7 @@ from nearfar.atomic import write_atomically
 from nearfar.data import DataSpec, Normalisation, Normalised
 from nearfar.errors import InputError
 from nearfar.training.network import make_network
-from nearfar.training.specs import Recipe
+from nearfar.training.specs import ModelSpec, Recipe
 
 __all__ = [
     "TRAINED_OPTIONS",
@@ -36,6 +36,17 @@ __all__ = [
 TRAINED_OPTIONS = "trained_options"
 _KEY = "nearfar"
 _FORMAT = 1
+#: Options of timm's and torchvision's builders that name files or addresses.
+_SOURCES = {
+    *(
+        "cache_dir",
+        "checkpoint_path",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "pretrained_file",
+    ),
+    *("weights", "weights_backbone"),
+}
 _VALIDATION = ("validation_accuracy", "validation_loss")
 
 
@@ -245,10 +256,26 @@ def unique_state(model: nn.Module) -> dict[str, Tensor]:
     return unique
 
 
+def _without_sources(spec: ModelSpec) -> ModelSpec:
+    """A recorded spec as far as it says how a network is built; its weights are in the checkpoint itself.
+
+    Raises:
+        InputError: options that would make building it fetch or read something else.
+    """
+    options = {key: value for key, value in spec.options.items() if key != "pretrained"}
+    sources = sorted(options.keys() & _SOURCES)
+    if sources:
+        raise InputError(
+            f"the record of {spec.name} has the options {', '.join(sources)}, with which opening it would "
+            f"fetch or read other files; train or save it again without {', '.join(sorted(_SOURCES))}"
+        )
+    return dataclasses.replace(spec, options=options)
+
+
 def _build(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
     """The recipe's network for a record's classes and channels, without the trained weights."""
     return make_network(
-        recipe.model,
+        _without_sources(recipe.model),
         len(record["class_names"]),
         record["in_chans"],
         side=max(recipe.data.protocol.canvas_size),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +20,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; on a clean exit it takes the place of ``path``.
 
     Whatever interrupts the writing, a file of that name is either the old one or the new one, never
-    a part. The new content is on the disk before the old one is given up.
+    a part. The new content is on the disk before the old one is given up. What a killed process left of
+    an earlier attempt is removed at the next one.
     """
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    _remove_abandoned(path)
+    prefix = f"{_prefix(path)}{os.getpid()}-"
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -33,6 +38,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """What names of temporary files for ``path`` begin with on this machine; the process's number follows."""
+    host = re.sub(r"\W", "_", platform.node())
+    return f".{path.name}.{host}-"
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes temporary files for ``path`` of processes of this machine that are no more."""
+    pattern = re.compile(re.escape(_prefix(path)) + r"(\d+)-\w+" + re.escape(path.suffix))
+    for entry in path.parent.iterdir():
+        match = pattern.fullmatch(entry.name)
+        if match is not None and not _is_alive(int(match[1])):
+            entry.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 is a real one
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

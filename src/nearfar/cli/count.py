@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import nn
 
 from nearfar.atomic import write_atomically
-from nearfar.cli.display import console
+from nearfar.cli.display import console, make_console
 from nearfar.cli.parsing import parse_call
 from nearfar.counting import Count, Row
 from nearfar.counting import count as count_network
@@ -125,7 +125,7 @@ def _show(counts: Count, everything: bool) -> None:
         # Long names are folded, figures never cut: then the table is wider than the terminal.
         table = _table(counts, rows, (), fold=_NAME)
         needed = endless.measure(table).maximum
-    output = console if needed <= console.width else Console(width=needed)
+    output = console if needed <= console.width else make_console(width=needed)
     output.print(table)
     for sentence in _notes(counts, rows):
         console.print(sentence, highlight=False)

@@ -4,16 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.control import Control
 from rich.progress import Progress as Bars
 from rich.progress import TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 
+from nearfar.cli.terminal_text import visible
 from nearfar.progress import Progress, Step, quiet_lightning
 
-__all__ = ["console", "shown_progress"]
+__all__ = ["console", "make_console", "shown_progress"]
 
-console = Console()
+
+class _Visible:
+    """Something to print, its control characters written out; colours and cursor movements stay."""
+
+    def __init__(self, renderable: Any) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, on: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in on.render(self._renderable, options):
+            yield (segment if segment.control else Segment(visible(segment.text), segment.style))
+
+
+class _ShowsVisible(RenderHook):
+    """What a console prints passes through here."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [part if isinstance(part, Control) else _Visible(part) for part in renderables]
+
+
+def make_console(**options: Any) -> Console:
+    """A console on which names from files cannot move the cursor, change colours or set a title.
+
+    Args:
+        options: of ``rich.console.Console``.
+    """
+    screen = Console(**options)
+    screen.push_render_hook(_ShowsVisible())
+    return screen
+
+
+console = make_console()
 
 
 @contextmanager

@@ -6,12 +6,14 @@ import contextlib
 import difflib
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from nearfar.cli.interruption import INTERRUPTED, InterruptWatch
 from nearfar.cli.light_imports import light_imports
+from nearfar.cli.terminal_text import VisibleFormatter, visible
 from nearfar.errors import InputError
 from nearfar.version import __version__
 
@@ -65,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks "×" shows "?"
             stream.reconfigure(errors="replace")
+    if logging.lastResort is not None:  # prints warnings where nobody has set up logging
+        logging.lastResort.setFormatter(VisibleFormatter())
     name = words[0] if words else "help"
     if name in ("-h", "--help", "help"):
         lines = [f"  {command:10}  {summary}" for command, summary in COMMANDS.items()]
@@ -123,5 +127,5 @@ def _run(name: str, words: list[str], watch: InterruptWatch) -> int:
 
 
 def _refuse(command: str, message: str) -> int:
-    sys.stderr.write(f"{command}: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{command}: error: {visible(' '.join(message.split()))}\n")
     return 2

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from nearfar.atomic import atomic_path
 from nearfar.classifiers import Answers
-from nearfar.cli.display import console, shown_progress
+from nearfar.cli.display import console, make_console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.deploy import Prediction
 from nearfar.deploy import predict as predict_images
@@ -100,7 +100,7 @@ def run(arguments: list[str]) -> int:
     layout = options["format"] or ("table" if out is None and console.is_terminal else "jsonl")
     if out is not None:
         _check_free(out)
-    faults = Console(stderr=True)
+    faults = make_console(stderr=True)
     # A bar between lines of answers would be in their way.
     beside = layout == "table" or out is not None or not console.is_terminal
     with contextlib.ExitStack() as stack:
@@ -194,4 +194,4 @@ def _show(table: Table, out: Path | None) -> None:
         console.print(table)
         return
     with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-        Console(file=file, width=200).print(table)
+        make_console(file=file, width=200).print(table)

@@ -13,6 +13,7 @@ from torch import nn
 import nearfar
 from nearfar.auditing import AuditSpec, audit
 from nearfar.classifiers import InputOptions, load_classifier
+from nearfar.conversion import convert_network
 from nearfar.deploy import convert, predict
 from nearfar.errors import InputError
 from nearfar.models import HierarchicalNet
@@ -129,6 +130,17 @@ def test_probabilities_in_predict_and_calibration(tmp_path):
     for figure in ("confidence", "ece"):
         values = [results[name].curve.figure(figure, 0.5) for name in ("softmax", "plain")]
         assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_the_weights_of_a_converted_module_fit_the_module(images, tmp_path):
+    net = Net(nn.Softmax(1))
+    result = convert(net, "si", inputs=InputOptions(size=SIZE), out=tmp_path / "twin")
+    twin, _ = convert_network(Net(nn.Softmax(1)), "si", SIZE)
+    twin.fc.weight.data.zero_()
+    opened = nearfar.load_checkpoint(tmp_path / "twin" / "weights.safetensors", twin)
+    torch.testing.assert_close(
+        opened.model(images), result.classifier.predict(images).softmax(1), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_an_ensemble_of_probabilities_votes_with_them(images):

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from nearfar.atomic import make_folder, write_atomically
+from nearfar.classifiers.answers import AsLogits
 from nearfar.conversion import ConversionMethod
 from nearfar.data import DataSpec, ScaleDataModule
 from nearfar.data.unreadable import SKIPPED
@@ -120,6 +121,8 @@ def write_conversion(
         data = dataclasses.replace(_NO_DATA, protocol=input_spec.protocol)
         recipe = Recipe(spec, data, FitSpec(), 0, TrainerSpec())
     figures = spec.normalisation()
+    if isinstance(network, AsLogits):  # whoever reads the weights has the network itself
+        network = network.network
     report = result.as_dict()
     save_checkpoint(
         folder / WEIGHTS,

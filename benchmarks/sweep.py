@@ -12,14 +12,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import multiprocessing
 import re
-import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +155,13 @@ class Sweep:
             for path, image in zip(paths, photographs(), strict=True):
                 image.save(path)
             answers = list(nearfar.predict(self._opened(), paths))
-        expected = self.logits.double().softmax(1).max(1)
-        for answer, share, index in zip(answers, *expected, strict=True):
+        for answer, shares in zip(answers, self.logits.double().softmax(1), strict=True):
             assert not answer.error, answer.error
-            assert abs(answer.confidence - float(share)) < TOLERANCE, "another probability"
-            assert answer.index == int(index) or share < 2 * TOLERANCE, "another class"
+            error = abs(answer.confidence - float(shares.max()))
+            assert error < TOLERANCE * float(shares.max()), "another probability"
+            # Of random weights some classes are equally likely.
+            error = float(shares.max() - shares[answer.index])
+            assert error < TOLERANCE * float(shares.max()), "another class"
 
     def count(self) -> str:
         """Parameters and multiplications: torch's own counts."""
@@ -170,7 +173,8 @@ class Sweep:
         assert table.parameters == sum(p.numel() for p in network.parameters()), "parameters"
         counter = FlopCounterMode(display=False)
         attention = sdpa_kernel(SDPBackend.MATH)
-        with torch.inference_mode(), evaluating(network), attention, counter:
+        # With gradients: the counter follows modules by their hooks.
+        with evaluating(network), attention, counter:
             network(torch.zeros(1, 3, *size))
         torch_count = counter.get_total_flops() // 2
         if table.multiplications == torch_count:
@@ -243,28 +247,44 @@ def _check_close(answer: Tensor, expected: Tensor) -> None:
     assert error < TOLERANCE, f"logits differ by {error:.2g} of the largest"
 
 
-def run_all(wanted: list[str]) -> dict[str, dict[str, str]]:
+def _in_a_process(name: str) -> dict[str, str]:
+    """A network's outcome; a crash or a hang of one ends nothing else."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    # Forked, so that everything is imported once; no thread runs before that.
+    process = multiprocessing.get_context("fork").Process(target=_send, args=(name, sender))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(LIMIT_S):
+            return {"open": f"FAULT: not done within {LIMIT_S} s"}
+        outcome: dict[str, str] = receiver.recv()
+        return outcome
+    except EOFError:
+        process.join()
+        return {"open": f"FAULT: the process ended with status {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send(name: str, sender: Connection) -> None:
+    try:
+        sender.send(Sweep(name).run())
+    except Exception as fault:  # of the plain network, outside of nearfar
+        sender.send({"open": f"FAULT: {type(fault).__name__}: {first_line(fault)}"})
+
+
+def run_all(names_to_run: list[str]) -> dict[str, dict[str, str]]:
     """Each network in a process of its own, written down when it is done."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"networks": {}}
-    results: dict[str, dict[str, str]] = known["networks"]
-    for number, name in enumerate(wanted):
+    record_before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"networks": {}}
+    results: dict[str, dict[str, str]] = record_before["networks"]
+    for number, name in enumerate(names_to_run):
         if name in results:
             continue
-        command = [sys.executable, "-m", "benchmarks.sweep", "--one", name]
-        try:
-            done = subprocess.run(  # noqa: S603 (this file)
-                command, capture_output=True, text=True, timeout=LIMIT_S, check=False
-            )
-            outcome = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
-            if not outcome:
-                outcome = {"open": f"FAULT: {first_line(RuntimeError(done.stderr[-500:]))}"}
-            for line in done.stderr.splitlines()[-40:] if "FAULT" in done.stdout else ():
-                print("   ", line)
-        except subprocess.TimeoutExpired:
-            outcome = {"open": f"FAULT: not done within {LIMIT_S} s"}
+        outcome = _in_a_process(name)
         results[name] = outcome
         words = Counter(text.partition(":")[0] for text in outcome.values())
-        print(f"{number + 1}/{len(wanted)} {name}: {dict(words)}", flush=True)
+        print(f"{number + 1}/{len(names_to_run)} {name}: {dict(words)}", flush=True)
         record = {
             "command": "python -m benchmarks.sweep",
             "date": today(),
@@ -334,9 +354,10 @@ def _general(reason: str) -> str:
 def main() -> None:
     """Runs what is named, or all; or one in this process; or writes the page."""
     words = sys.argv[1:]
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
     if words[:1] == ["--one"]:
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
         print(json.dumps(Sweep(words[1]).run()))
         return
     if words != ["--page"]:

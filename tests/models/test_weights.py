@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import pickle
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +162,8 @@ def test_refusals(tmp_path):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "pickle.pth").write_bytes(pickle.dumps(Anything(), protocol=2))
     torch.save([1, 2], tmp_path / "list.pth")
+    torch.save(net, tmp_path / "whole.pth")
+    torch.save({}, tmp_path / "empty.pth")
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "noweights.pth")
     torch.save({k: v for k, v in state.items() if "head" not in k}, tmp_path / "less.pth")
     torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "more.pth")
@@ -172,6 +174,8 @@ def test_refusals(tmp_path):
         ("cut.pth", "cannot be read as weights alone"),
         ("pickle.pth", "cannot be read as weights alone"),
         ("list.pth", "holds no state dict: .* got a list"),
+        ("whole.pth", r"got a whole .*\.CifarResNet: save its state_dict\(\) instead"),
+        ("empty.pth", "got an empty dictionary"),
         ("noweights.pth", "got a dictionary with epoch, lr"),
         ("less.pth", "lacks head.fc.bias, head.fc.weight"),
         ("more.pth", "has unknown extra"),
@@ -194,7 +198,7 @@ def trained_elsewhere(how, state, network):
         "timm": lambda: {
             "epoch": 7, "arch": "cnn", "state_dict": state, "optimizer": optimizer.state_dict(),
             "version": 2, "args": arguments, "amp_scaler": {"scale": torch.ones(1)},
-            "metric": np.float64(81.2),
+            "metric": np.float64(81.2), "history": defaultdict(list, {"loss": [0.5]}),
         },
         "torchvision": lambda: {
             "model": {name: torch.zeros_like(tensor) for name, tensor in state.items()},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -131,7 +130,7 @@ def _read(path: Path) -> Any:
         try:
             with torch.serialization.safe_globals(stand_ins):
                 return torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as cause:
+        except Exception as cause:  # whatever the damage makes the reader trip over
             name = re.search(r"Unsupported global: GLOBAL (\S+) was not", str(cause))
             full = "" if name is None else name[1] if "." in name[1] else f"builtins.{name[1]}"
             if not full or full in {stand_in for _, stand_in in stand_ins}:
@@ -139,7 +138,10 @@ def _read(path: Path) -> Any:
                     f"{path} cannot be read as weights alone ({_reason(cause)}); save the network's "
                     f"state_dict() with torch.save or safetensors, where you trust the file's origin"
                 ) from cause
-            stand_ins.append((type(full, (_StandIn,), {}), full))
+            # A dictionary with a default is one of which no other class may stand in the place.
+            plain = full == "collections.defaultdict"
+            stand_in = _empty_dictionary if plain else type(full, (_StandIn,), {})
+            stand_ins.append((stand_in, full))
 
 
 class _StandIn:
@@ -150,6 +152,11 @@ class _StandIn:
 
     def __setstate__(self, _: Any) -> None:
         """Forgets it."""
+
+
+def _empty_dictionary(*_: Any) -> dict[Any, Any]:
+    """What a dictionary with a default begins as."""
+    return {}
 
 
 def _reason(cause: Exception) -> str:
@@ -207,5 +214,8 @@ def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _described(content: Any) -> str:
     if isinstance(content, dict):
-        return f"a dictionary with {', '.join(str(key) for key in list(content)[:5])}"
+        keys = ", ".join(str(key) for key in list(content)[:5])
+        return f"a dictionary with {keys}" if keys else "an empty dictionary"
+    if isinstance(content, _StandIn):
+        return f"a whole {type(content).__name__}: save its state_dict() instead"
     return f"a {type(content).__name__}"

@@ -332,3 +332,13 @@ def test_a_stranger_is_shown_what_the_checkpoint_put_aside(two):
     found = audit([two[0].path, answer], spec=AuditSpec(scales=(1.0,)))
     assert found.results["made"].curve.predictions.shape == (1, 200)
     assert found.results["made"].notes[0].endswith("that the training of cnn_small put aside.")
+
+
+def test_classes_without_a_test_image_are_named(tmp_path):
+    parted = folder(tmp_path, {"a": 6, "b": 6}, parts=("train", "test"))
+    (tmp_path / "train" / "c").mkdir()
+    Image.new("RGB", (12, 12)).save(tmp_path / "train" / "c" / "only.png")
+    result = audit(classifier(by_colour), parted, AuditSpec(flips=0, scales=(1.0,))).only
+    assert (
+        "Of 1 of 3 classes there is no test image, so nothing is said of them: c." in result.notes
+    )

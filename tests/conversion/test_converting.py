@@ -232,3 +232,10 @@ def test_a_new_integration_says_that_it_needs_training():
 def test_settings_that_do_not_fit_are_refused(record, message):
     with pytest.raises(InputError, match=message):
         as_method(record)
+
+
+def test_features_that_are_no_maps_are_refused():
+    """timm's HRNet hands its head a list of maps."""
+    network = timm.create_model("hrnet_w18_small", num_classes=3)
+    with pytest.raises(InputError, match=r"not maps \[B, C, H, W\] but a list; .*methods that can"):
+        convert_network(network, "wsms", 64)

@@ -12,6 +12,8 @@ from nearfar.data import ScaleProtocol
 
 __all__ = ["shown_notes"]
 
+#: How many classes a sentence names.
+_NAMED = 10
 _BACKGROUNDS: dict[object, str] = {
     "black": "black",
     "grey": "grey",
@@ -30,7 +32,7 @@ def shown_notes(
         scales: of the audit.
     """
     protocol = model.protocol
-    notes = [_canvas(protocol), _enlarged(protocol, images, scales)]
+    notes = [_missing(images), _canvas(protocol), _enlarged(protocol, images, scales)]
     in_chans = model.classifier.input_spec.in_chans
     if in_chans != images.channels:
         notes.append(
@@ -40,6 +42,19 @@ def shown_notes(
         )
     notes += [model.classifier.input_spec.assumed, model.classifier.answers_assumed]
     return tuple(note for note in notes if note)
+
+
+def _missing(images: AuditedImages) -> str:
+    """Which classes no image is of."""
+    counts = images.labels.bincount(minlength=len(images.class_names))
+    names = [images.class_names[c] for c in (counts == 0).nonzero().flatten().tolist()]
+    if not names:
+        return ""
+    listed = ", ".join(names[:_NAMED]) + " …" * (len(names) > _NAMED)
+    return (
+        f"Of {len(names)} of {len(images.class_names)} classes there is no test image, so nothing is said of "
+        f"them: {listed}."
+    )
 
 
 def _canvas(protocol: ScaleProtocol) -> str:

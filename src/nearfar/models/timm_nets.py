@@ -60,9 +60,10 @@ def channels_of(run: Callable[[Tensor], Tensor], net: nn.Module, reduction: int)
             f"{type(net).__name__} cannot be tried with an image of {side}×{side}: {cause}; a convolutional "
             f"backbone that takes any size is needed"
         ) from cause
-    if maps.dim() != 4 or maps.shape[-1] > image.shape[-1]:
+    if not isinstance(maps, Tensor) or maps.dim() != 4 or maps.shape[-1] > image.shape[-1]:
+        got = str(tuple(maps.shape)) if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
         raise InputError(
-            f"the features of {type(net).__name__} are not maps [B, C, H, W] but {tuple(maps.shape)}; a "
-            f"convolutional backbone is needed"
+            f"the features of {type(net).__name__} are not maps [B, C, H, W] but {got}; a convolutional "
+            f"backbone is needed"
         )
     return int(maps.shape[1])

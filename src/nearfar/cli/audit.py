@@ -63,12 +63,10 @@ def audit(
     Args:
         models: a checkpoint (weights.safetensors), NAME@FILE, NAME@pretrained, NAME, x.onnx, x.pt2 or
             package.module:attribute; one or several.
-        data: name of a dataset, or a folder with a sub-folder a class; default: what the first checkpoint was
-            trained on.
+        data: a dataset's name, or a folder with a sub-folder a class; default: the first checkpoint's.
         root: folder that holds the dataset, where its name does not say.
         images: how many test images, all classes in proportion; 0 takes all.
-        max_skipped: which share of a folder's or stream's images may be left out because they cannot be
-            read, from 0 to below 1; default: 0.01.
+        max_skipped: which share of images may be left out because they cannot be read; default: 0.01.
         scales: at which scales, as factors; default: those of the baseline's protocol. 1 is added.
         layers: measure single layers too: invariance score and equivariance error of the convolutions, or of
             the layers whose names match patterns.
@@ -79,18 +77,14 @@ def audit(
         batch_size: images at a time; it does not change the predictions.
         baseline: name of the model that the others are compared with; default: the first.
         require: what figures must be, as top1@0.5>=0.80, band_low<=0.6, loss@1<=0.02 (against the baseline)
-            or NAME:flips@2<0.1; without a name it is required of every model but the baseline. The command
-            ends with status 1 where one is not met.
-        mean, std: of each channel, of values from 0 to 1: what a model's input is normalised by, where the
-            model does not say.
+            or NAME:flips@2<0.1; without a name of every model but the baseline. Else the status is 1.
+        mean, std: of each channel, of values from 0 to 1: what a model's input is normalised by.
         size: side of a model's canvas in pixels, where the model does not say.
         num_classes: how many classes a model tells apart, where it does not say.
         answers: logits or probabilities: what a model's numbers are, where a few images do not show it.
         output: name of the output with the classes' numbers, where a model has several.
-        crop_pct: which share of an image's side the canvas shows at scale 1; 1 shows all of it, so that
-            images of the canvas's size are not resized. Default: what the model was evaluated with.
-        out: folder for audit.json and report.html, and audit-skipped.csv where images are left out; default:
-            write nothing.
+        crop_pct: which share of an image's side the canvas shows; 1: all of it. Default: the model's own.
+        out: folder for audit.json, report.html, and audit-skipped.csv where images are left out.
     """
     return {
         "models": models,

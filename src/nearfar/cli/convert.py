@@ -82,8 +82,7 @@ def convert(
         num_classes: how many classes the network tells apart.
         answers: logits or probabilities: what the network's numbers are, where a few images do not show it.
         output: name of the output with the classes' numbers, where the network has several.
-        crop_pct: which share of an image's side the canvas shows at scale 1; 1 shows all of it, so that
-            images of the canvas's size are not resized. Default: what the model was evaluated with.
+        crop_pct: which share of an image's side the canvas shows; 1: all of it. Default: the model's own.
         seed: of the training.
         out: folder to write.
 

@@ -71,8 +71,7 @@ def predict(
         num_classes: how many classes, where the model does not say.
         answers: logits or probabilities: what the model's numbers are, where a few images do not show it.
         output: name of the output with the classes' numbers, where the model has several.
-        crop_pct: which share of an image's side the canvas shows at scale 1; 1 shows all of it, so that
-            images of the canvas's size are not resized. Default: what the model was evaluated with.
+        crop_pct: which share of an image's side the canvas shows; 1: all of it. Default: the model's own.
         progress: called after each batch.
     """
     return predict_images(

@@ -50,6 +50,8 @@ STEPS = ("open", "predict", "count", "audit", *(f"convert {m}" for m in list_met
 #: How far logits may lie apart, as a share of the largest: sums in another order.
 TOLERANCE = 1e-4
 LIMIT_S = 900
+#: Of torchvision's networks of more operations than this, those that take any size see smaller images.
+LARGE_GFLOPS, SMALL_SIDE = 4.0, 96
 SCALES = (0.5, 1.0, 2.0)
 
 #: One small network of each module of timm's (1.0.31), the cheapest first.
@@ -84,6 +86,15 @@ def names() -> list[str]:
     return [*FAMILIES, *(f"torchvision/{name}" for name in sorted(cost, key=cost.__getitem__))]
 
 
+def side_of(name: str) -> int | None:
+    """The side of images for large networks that take any; ``None`` for the published one."""
+    bare = name.removeprefix("torchvision/")
+    if bare == name or bare.startswith("vit_"):
+        return None
+    weights = torchvision.models.get_model_weights(bare).DEFAULT
+    return SMALL_SIDE if weights.meta["_ops"] > LARGE_GFLOPS else None
+
+
 def plain_network(name: str) -> tuple[nn.Module, Callable[[Image.Image], Tensor]]:
     """The network without nearfar, with the weights that nearfar draws, and its publisher's transform."""
     torch.manual_seed(0)
@@ -93,7 +104,11 @@ def plain_network(name: str) -> tuple[nn.Module, Callable[[Image.Image], Tensor]
         config = resolve_data_config({}, model=network)
         return network.eval(), create_transform(**config, is_training=False)
     network = torchvision.models.get_model(bare, weights=None)
-    return network.eval(), torchvision.models.get_model_weights(bare).DEFAULT.transforms()
+    transform = torchvision.models.get_model_weights(bare).DEFAULT.transforms()
+    if side := side_of(name):
+        resize = round(side * transform.resize_size[0] / transform.crop_size[0])
+        transform.crop_size, transform.resize_size = [side], [resize]
+    return network.eval(), transform
 
 
 def photographs() -> list[Image.Image]:
@@ -141,7 +156,7 @@ class Sweep:
 
     def open(self) -> None:
         """The same network and weights, by its name."""
-        self.opened = nearfar.load_classifier(self.name)
+        self.opened = nearfar.load_classifier(self.name, size=side_of(self.name))
         assert self.opened.module is not None
         state = self.opened.module.network.state_dict()
         plain = self.plain.state_dict()
@@ -311,6 +326,7 @@ def write_page() -> None:
         f"audited on eight images at {', '.join(f'{s:g}' for s in SCALES)} times their size, converted by "
         "each method, exported to a program of torch.export. What comes out at scale 1 is compared with the "
         f"plain network and its publisher's own transform: logits within {TOLERANCE:g} of the largest. "
+        f"torchvision's networks of more than {LARGE_GFLOPS:g} GFLOPs see {SMALL_SIDE} pixels. "
         f"`python -m benchmarks.sweep` makes `results/sweep.json` ({record['date']}, {versions}, "
         f"{record['machine']}), and this page with `--page`.",
         "",

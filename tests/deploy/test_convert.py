@@ -333,3 +333,10 @@ def test_every_batch_for_statistics_is_about_as_large():
     assert sizes(512, 512, 200) == [128] * 8 + [200]
     assert sizes(90) == [90]
     assert sizes() == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fine_tuning_says_what_half_precision_needs(dtype):
+    net = create_model("cnn_small", in_chans=1).to(dtype)
+    with pytest.raises(InputError, match=r"float32 weights on the CPU; convert network\.float\(\)"):
+        convert(net, "si", inputs=InputOptions(size=28), data=DATA, finetune=SHORT, out=None)

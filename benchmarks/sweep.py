@@ -89,7 +89,7 @@ def names() -> list[str]:
 def side_of(name: str) -> int | None:
     """The side of images for large networks that take any; ``None`` for the published one."""
     bare = name.removeprefix("torchvision/")
-    if bare == name or bare.startswith("vit_"):
+    if bare == name or "vit" in bare:
         return None
     weights = torchvision.models.get_model_weights(bare).DEFAULT
     return SMALL_SIDE if weights.meta["_ops"] > LARGE_GFLOPS else None
@@ -361,10 +361,32 @@ def write_page() -> None:
 
 
 def _general(reason: str) -> str:
-    """A reason without what differs from network to network: class names, layers, shapes."""
-    reason = re.sub(r"^[\w@/.]+ (?=takes|is|cannot|has|gives)", "The network ", reason)
-    reason = re.sub(r"got [A-Z]\w+", "got another", reason)
-    return re.sub(r"\d+×\d+(×\d+)?", "N×N", reason)
+    """A reason without what differs from network to network: class names, layers, shapes, other methods."""
+    reason = reason.partition("; methods that can")[0]
+    _, _, layers = reason.partition(" can change; ")
+    if layers:
+        whys = re.findall(r" stays: ([^;]+)", layers)
+        whys = [re.sub(r"^\w+ computes", "a layer computes", why) for why in whys]
+        return f"no layer that the method can change: {'; '.join(dict.fromkeys(whys))}"
+    for pattern, text in (
+        (r"^[\w@/.]+ (?=takes|is|cannot|has|gives)", "the network "),
+        (r"^method '\w+'(: | )", ""),
+        (r"got [A-Z]\w+", "got another"),
+        (r"\d+×\d+(×\d+)?", "N×N"),
+        (
+            r"^[A-Z]\w+ cannot be tried with an image of N×N: [^;]*;",
+            "it takes no images of other sizes;",
+        ),
+        (r"\d+ blocks", "few blocks"),
+        (r"the maps of \w+ are at 1/\d+ of the image", "its maps are all of one size"),
+        (r"which a level has \(.*?\); give", "which a level has; give"),
+        (
+            r"the features of \w+ are not maps \[B, C, H, W\] but [^;]*",
+            "its features are not maps [B, C, H, W]",
+        ),
+    ):
+        reason = re.sub(pattern, text, reason)
+    return reason
 
 
 def main() -> None:

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from benchmarks.timing import interleaved
 from nearfar.atomic import write_atomically
-from nearfar.auditing.audit_spec import ImageSelection
+from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
 from nearfar.auditing.audited_images import choose_images
 from nearfar.auditing.audited_models import AuditedModel, open_models
+from nearfar.auditing.axes import axis_of
 from nearfar.auditing.predictions import predict_all
 from nearfar.auditing.result import Audit, AuditResult
 from nearfar.classifiers import InputOptions
@@ -75,6 +76,8 @@ def measure(model: AuditedModel, count: int, repeats: int) -> dict[str, Any]:
     module = model.classifier.module
     assert module is not None, "a network"
     module.eval()
+    axis = axis_of(AuditSpec(scales=SCALES))
+    points = axis.points([model], images)
     batches: list[Tensor] = [
         model.show(images.read(at), scale).contiguous(memory_format=torch.channels_last)
         for at in torch.split(torch.arange(len(images)), BATCH)
@@ -87,7 +90,7 @@ def measure(model: AuditedModel, count: int, repeats: int) -> dict[str, Any]:
                 module(batch)
 
     def audited() -> None:
-        curve = predict_all([model], images, SCALES, BATCH)[model.name]
+        curve = predict_all([model], images, axis, points, BATCH)[model.name]
         result = AuditResult("net", "cifar10", images.class_names, model.protocol, curve)
         Audit({"net": result}, "net", (), 0.05).as_dict()
 

@@ -157,7 +157,7 @@ def test_what_was_not_measured_has_no_section():
         assert word not in html.partition("</style>")[2], word
     one = render_audit(bare({"net": exact({1.0: 0.8})}))
     assert "answers other than" not in one
-    assert "each shown at 1\n  size;" in one
+    assert "each shown at 1 size;" in one
 
 
 def test_what_some_lack_is_said(audit):

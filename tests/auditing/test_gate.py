@@ -6,8 +6,10 @@ import pytest
 from auditing.made import by_colour, classifier, coloured
 
 from nearfar.auditing import AuditSpec, audit
+from nearfar.auditing.axes import AuditPoints
 from nearfar.auditing.gate import judge, read_requirements
 from nearfar.auditing.result import Verdict
+from nearfar.auditing.wording import ZOOM
 from nearfar.errors import InputError
 
 SCALES = (0.5, 1.0, 2.0)
@@ -15,7 +17,7 @@ TWO = {"plain": 10, "m:odd:name": 10}
 
 
 def read(*given, models=TWO):
-    return read_requirements(given, models, next(iter(models)), SCALES)
+    return read_requirements(given, models, next(iter(models)), AuditPoints(SCALES, 1.0, ZOOM))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,9 @@ def test_bounds_are_met_as_written():
         ("band_low<=0.5", True),
         ("band_low<0.5", False),
     ):
-        asked = read_requirements((text,), {"made": 3}, "made", curve.scales)
+        asked = read_requirements(
+            (text,), {"made": 3}, "made", AuditPoints(curve.scales, 1.0, ZOOM)
+        )
         assert judge(asked, {"made": curve}, "made", 0.05)[0].passed is passed, text
 
 

@@ -13,17 +13,27 @@ import torch
 from auditing.audits import exact, full
 from auditing.made import classifier, coloured, size_seen
 
-from nearfar.auditing import AuditSpec, Figure, ScaleCurve, accuracy, audit, register_figure
-from nearfar.auditing.accuracy import NO_PREDICTION, CurveRecorder, registered_figures
+from nearfar.auditing import (
+    AuditSpec,
+    Figure,
+    ScaleCurve,
+    audit,
+    figure_registry,
+    register_figure,
+)
+from nearfar.auditing.accuracy import NO_PREDICTION, CurveRecorder
+from nearfar.auditing.axes import AuditPoints
+from nearfar.auditing.figure_registry import registered_figures
 from nearfar.auditing.gate import judge, read_requirements
 from nearfar.auditing.report import render_audit
+from nearfar.auditing.wording import ZOOM
 from nearfar.errors import InputError
 
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch):
     """What a test registers is gone after it."""
-    monkeypatch.setattr(accuracy, "_REGISTRY", dict(registered_figures()))
+    monkeypatch.setattr(figure_registry, "_REGISTRY", dict(registered_figures()))
 
 
 def surprise(curve):
@@ -123,7 +133,9 @@ def test_values_of_the_logits_are_recorded_batch_by_batch():
 def test_a_figure_that_a_model_has_no_values_for_is_not_met():
     register_figure(Figure("margin", "lead", measure=lambda logits, labels: logits[:, 0]))
     curve = exact({0.5: 0.4, 1.0: 0.8})
-    requirements = read_requirements(("margin@1>=0", "margin@1<0"), {"net": 3}, "net", (0.5, 1.0))
+    requirements = read_requirements(
+        ("margin@1>=0", "margin@1<0"), {"net": 3}, "net", AuditPoints((0.5, 1.0), 1.0, ZOOM)
+    )
     verdicts = judge(requirements, {"net": curve}, "net", 0.05)
     assert all(math.isnan(v.value) and not v.passed for v in verdicts)
     assert "margin" not in full({"net": 1.0}, images=30).as_dict()["models"]["net"]["figures"]
@@ -151,5 +163,7 @@ def test_the_docs_snippet_registers_a_figure(pytestconfig):
     curve = exact({0.5: 0.25, 1.0: 1.0}, confidence=0.75)
     assert curve.figure("brier", 0.5) == pytest.approx(0.25 * 0.25**2 + 0.75 * 0.75**2)
     assert curve.figure("brier", 1.0) == pytest.approx(0.25**2)
-    (requirement,) = read_requirements(("brier@0.5<=0.3",), {"net": 3}, "net", curve.scales)
+    (requirement,) = read_requirements(
+        ("brier@0.5<=0.3",), {"net": 3}, "net", AuditPoints(curve.scales, 1.0, ZOOM)
+    )
     assert not judge((requirement,), {"net": curve}, "net", 0.05)[0].passed

@@ -2,10 +2,11 @@
 
 # The built-in figures register themselves; a new file of figures is imported here.
 from nearfar.auditing import figures as figures
-from nearfar.auditing.accuracy import Figure, ScaleCurve, register_figure
+from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.audit import audit
 from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
 from nearfar.auditing.cost import Cost, cost_of, time_batches
+from nearfar.auditing.figure_registry import Figure, register_figure
 from nearfar.auditing.intervals import wilson_interval
 from nearfar.auditing.invariance import invariance_scores
 from nearfar.auditing.layers import winner_maps

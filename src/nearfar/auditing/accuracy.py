@@ -3,127 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nearfar.auditing.intervals import percentiles, resample, wilson_interval
+from nearfar.auditing.figure_registry import Figure, registered_figures
+from nearfar.auditing.intervals import (
+    paired_difference,
+    percentiles,
+    resample,
+    unpaired_difference,
+    wilson_interval,
+)
+from nearfar.auditing.wording import ZOOM, AxisWords
 from nearfar.errors import InputError
 
-__all__ = ["CurveRecorder", "Figure", "ScaleCurve", "Unit", "register_figure", "registered_figures"]
+__all__ = ["CurveRecorder", "ScaleCurve"]
 
 #: In place of a class where a model's logits are not finite: it equals no label.
 NO_PREDICTION = -1
-
-Unit = Literal["%", "points", ""]
-"""How the report writes a figure: ``%``: 0.41 is ``41 %``; ``points``: 0.41 is ``41``; none: ``0.41``."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of an audit against scale: a statistic of the mean, over the images, of per-image values.
-
-    Being a function of means, it is resampled by the bootstrap without a word from its author. Registered
-    by :func:`register_figure` it stands in ``audit.json``, in the report's table and can be required by
-    the gate; nothing else has to be changed.
-
-    Attributes:
-        name: letters, digits and underscores; in ``audit.json`` and in ``NAME@SCALE>=x``.
-        label: in the report's table; ``{reference}`` stands for the reference scale.
-        column: curve → ``[S, N]`` or ``[S, N, K]`` per-image values at each scale, or ``None`` where the
-            curve lacks what they need. Default: the values that ``measure`` recorded.
-        measure: logits ``[B, K]`` and labels ``[B]`` → ``[B]`` per-image values to record while predicting.
-        statistic: means of the column over the images, ``[..., S]`` or ``[..., S, K]`` → ``[..., S]``.
-            Default: the means themselves.
-        unit: how the report writes it.
-        higher_is_better: shown beside the label; ``None`` where neither is better.
-        min_classes: what the data and the model must have for it.
-        against_reference: it compares each scale with the reference scale, where it has no interval.
-        in_table: whether the report's table of figures has it; it is in ``audit.json`` either way.
-        sentence: model's name and curve → a sentence for the findings, or ``None`` for none.
-
-    A column of booleans is a proportion: where all or none are true its interval is Wilson's.
-
-    Raises:
-        InputError: a name or unit that cannot be used, or neither ``column`` nor ``measure``.
-    """
-
-    name: str
-    label: str
-    column: Callable[[ScaleCurve], Tensor | None] | None = None
-    measure: Callable[[Tensor, Tensor], Tensor] | None = None
-    statistic: Callable[[Tensor], Tensor] | None = None
-    unit: Unit = "%"
-    higher_is_better: bool | None = True
-    min_classes: int = 2
-    against_reference: bool = False
-    in_table: bool = True
-    sentence: Callable[[str, ScaleCurve], str | None] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses what could not be used later."""
-        if not self.name.isidentifier():
-            raise InputError(
-                f"a figure's name must be letters, digits and underscores, got {self.name!r}"
-            )
-        if self.unit not in get_args(Unit):
-            raise InputError(f"a figure's unit must be one of {get_args(Unit)}, got {self.unit!r}")
-        if self.column is None and self.measure is None:
-            raise InputError(
-                f"the figure {self.name} needs per-image values: give column (from the predictions) or "
-                f"measure (from the logits)"
-            )
-
-    def values(self, curve: ScaleCurve) -> Tensor | None:
-        """The per-image values ``[S, N]`` or ``[S, N, K]`` of a curve, or ``None``."""
-        return curve.recorded(self.name) if self.column is None else self.column(curve)
-
-    def of_means(self, means: Tensor) -> Tensor:
-        """The figure at each scale, from the means of its column."""
-        return means if self.statistic is None else self.statistic(means)
-
-    def text(self, value: float) -> str:
-        """A value as the report writes it."""
-        return f"{self._number(value)} %" if self.unit == "%" else self._number(value)
-
-    def interval_text(self, ends: tuple[float, float]) -> str:
-        """An interval as the report writes it."""
-        return ("–" if ends[0] >= 0 else " to ").join(self._number(end, digits=2) for end in ends)
-
-    def _number(self, value: float, digits: int = 3) -> str:
-        return f"{100 * value:.0f}" if self.unit else f"{value:.{digits}g}"
-
-
-_REGISTRY: dict[str, Figure] = {}
-#: What requirements call otherwise: the difference from the baseline, and the band's ends.
-_TAKEN = ("loss", "band_low", "band_high")
-
-
-def register_figure(figure: Figure) -> Figure:
-    """Adds a figure to every audit from now on: to its JSON, report, gate and findings.
-
-    Returns:
-        The figure.
-
-    Raises:
-        InputError: its name is taken.
-    """
-    if figure.name in _TAKEN or _REGISTRY.get(figure.name, figure) is not figure:
-        raise InputError(
-            f"the name {figure.name!r} is taken; figures are {', '.join(_REGISTRY)}, and requirements "
-            f"know {', '.join(_TAKEN)} besides"
-        )
-    _REGISTRY[figure.name] = figure
-    return figure
-
-
-def registered_figures() -> Mapping[str, Figure]:
-    """All figures by name, in the order in which they were registered."""
-    return dict(_REGISTRY)
 
 
 @dataclass(frozen=True)
@@ -150,6 +52,10 @@ class ScaleCurve:
         top5: ``[S, N]`` booleans: is the true class among the five likeliest? ``None`` where it is not
             known, or there are no more than five classes.
         columns: per-image values ``[S, N]`` that other figures measured, by the figure's name.
+        axis: what ``scales`` are: factors of size, or pixels of something.
+        reference_point: which of ``scales`` the others are compared with.
+        members: ``[S, N]`` booleans: which images each point has, where every image has a size of its own;
+            ``None``: every point has all of them.
     """
 
     scales: tuple[float, ...]
@@ -158,28 +64,51 @@ class ScaleCurve:
     confidence: Tensor | None = None
     top5: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    axis: AxisWords = ZOOM
+    reference_point: float | None = None
+    members: Tensor | None = None
 
     @property
     def reference(self) -> float:
-        """The scale that others are compared with: 1, or the tested one nearest to it."""
+        """The point that others are compared with; by default 1, or the tested one nearest to it."""
+        if self.reference_point is not None:
+            return self.reference_point
         return min(self.scales, key=lambda s: (abs(math.log(s)), s))
 
     @property
     def figures(self) -> tuple[str, ...]:
         """The names of the registered figures that this curve has the values for."""
-        return tuple(name for name, f in _REGISTRY.items() if self._at_scales(f) is not None)
+        figures = registered_figures().items()
+        return tuple(name for name, f in figures if self._at_scales(f) is not None)
 
     def recorded(self, name: str) -> Tensor | None:
         """Per-image values ``[S, N]`` recorded while predicting, or ``None``."""
         return {"confidence": self.confidence, "top5": self.top5, **self.columns}.get(name)
 
     def right(self, scale: float) -> Tensor:
-        """``[N]`` booleans: is the predicted class at this scale the true one?"""
-        return self.predictions[self.scales.index(scale)] == self.labels
+        """``[N]`` booleans: is the predicted class at this scale the true one? Of a point's own images only,
+        where it has some of its own.
+        """
+        at = self.scales.index(scale)
+        right = self.predictions[at] == self.labels
+        return right if self.members is None else right[self.members[at]]
+
+    def count(self, scale: float) -> int:
+        """How many images there are at a scale."""
+        return len(self.right(scale))
 
     def accuracy(self, scale: float) -> float:
         """Share of right predictions at a scale: the figure ``top1``."""
-        return int(self.right(scale).sum()) / len(self.labels)
+        right = self.right(scale)
+        return int(right.sum()) / len(right)
+
+    def difference(self, first: float, second: float) -> tuple[float, float]:
+        """How much more often it is right at one scale than at another; the half width of the 95 % interval.
+
+        On the same images where all points have the same; else as of two samples.
+        """
+        between = paired_difference if self.members is None else unpaired_difference
+        return between(self.right(first), self.right(second))
 
     def figure(self, name: str, scale: float) -> float:
         """A registered figure at a scale; shares are fractions.
@@ -196,13 +125,18 @@ class ScaleCurve:
             InputError: this curve has no such figure.
         """
         entry, values = self._lookup(figure)
-        at, total = self.scales.index(scale), len(self.labels)
+        at, total = self.scales.index(scale), self.count(scale)
         if entry.against_reference and scale == self.reference:
             return values.values[at], values.values[at]
         if values.counts is not None and values.counts[at] in (0, total):
             return wilson_interval(values.counts[at], total)
         low, high = percentiles(self._drawn(figure)[:, at])
         return float(low), float(high)
+
+    def class_counts(self, classes: int) -> Tensor:
+        """How many images of each class there are at each scale, ``[K, S]``."""
+        counts = torch.zeros(classes, len(self.scales), dtype=torch.int64)
+        return counts.index_add_(0, self.labels, self._present.long().T)
 
     def class_accuracy(self, classes: int) -> Tensor:
         """Share of right predictions by class and scale, ``[K, S]`` float64; NaN for a class without images.
@@ -211,17 +145,18 @@ class ScaleCurve:
             classes: K, how many there are.
         """
         right = torch.zeros(classes, len(self.scales), dtype=torch.float64)
-        right.index_add_(0, self.labels, (self.predictions == self.labels).double().T)
-        return right / self.labels.bincount(minlength=classes)[:, None]
+        right.index_add_(0, self.labels, (self._all_right & self._present).double().T)
+        return right / self.class_counts(classes)
 
     def class_interval(self, classes: int) -> tuple[Tensor, Tensor]:
         """The 95 % intervals of :meth:`class_accuracy`: lower and upper ends, ``[K, S]`` each."""
-        sizes = self.labels.bincount(minlength=classes)
+        counts = self.class_counts(classes)
         ends = torch.full((2, classes, len(self.scales)), torch.nan, dtype=torch.float64)
-        ends[:, sizes.nonzero().flatten()] = torch.stack(percentiles(self._drawn_by_class))
+        with_images = self.labels.bincount(minlength=classes).nonzero().flatten()
+        ends[:, with_images] = torch.stack(percentiles(self._drawn_by_class))
         accuracy = self.class_accuracy(classes)
         for k, at in ((accuracy == 0) | (accuracy == 1)).nonzero().tolist():
-            count = int(sizes[k])
+            count = int(counts[k, at])
             interval = wilson_interval(round(float(accuracy[k, at]) * count), count)
             ends[:, k, at] = torch.tensor(interval, dtype=torch.float64)
         return ends[0], ends[1]
@@ -265,7 +200,7 @@ class ScaleCurve:
         }
 
     def _lookup(self, name: str) -> tuple[Figure, _FigureValues]:
-        figure = _REGISTRY.get(name)
+        figure = registered_figures().get(name)
         values = None if figure is None else self._at_scales(figure)
         if figure is None or values is None:
             few = figure is not None and figure.min_classes > 2
@@ -275,15 +210,39 @@ class ScaleCurve:
 
     def _at_scales(self, figure: Figure) -> _FigureValues | None:
         if figure not in self._computed:
-            column = figure.values(self)
+            column = self._column(figure)
             values = None
             if column is not None:
                 proportion = column.dtype == torch.bool and figure.statistic is None
                 counts = column.sum(dim=1).tolist() if proportion else None
-                means = figure.of_means(column.double().mean(dim=1))
-                values = _FigureValues(means.tolist(), counts)
+                means = column.double().mean(dim=1)
+                if self.members is not None:
+                    share = self.members.double().mean(dim=1)
+                    means = means / share.view(-1, *[1] * (means.dim() - 1))
+                values = _FigureValues(figure.of_means(means).tolist(), counts)
             self._computed[figure] = values
         return self._computed[figure]
+
+    def _column(self, figure: Figure) -> Tensor | None:
+        """A figure's per-image values, 0 where an image is not at a point; ``None`` where there are none."""
+        # With images of its own at each point there is no other answer to the same image.
+        if self.members is not None and figure.against_reference:
+            return None
+        column = figure.values(self)
+        if column is None or self.members is None:
+            return column
+        return column * self.members.view(*self.members.shape, *[1] * (column.dim() - 2))
+
+    @property
+    def _all_right(self) -> Tensor:
+        return self.predictions == self.labels
+
+    @property
+    def _present(self) -> Tensor:
+        """``[S, N]``: which images there are at each point."""
+        if self.members is not None:
+            return self.members
+        return torch.ones(1, 1, dtype=torch.bool).expand(len(self.scales), len(self.labels))
 
     @cached_property
     def _computed(self) -> dict[Figure, _FigureValues | None]:
@@ -300,27 +259,32 @@ class ScaleCurve:
 
     def _drawn(self, name: str) -> Tensor:
         """A figure over resampled images, ``[DRAWS, S]``; all figures are resampled together."""
-        if _REGISTRY[name] not in self._resampled:
-            figures = [_REGISTRY[n] for n in self.figures if _REGISTRY[n] not in self._resampled]
-            values = [v for v in (f.values(self) for f in figures) if v is not None]
+        registry = registered_figures()
+        if registry[name] not in self._resampled:
+            figures = [registry[n] for n in self.figures if registry[n] not in self._resampled]
+            values = [v for v in map(self._column, figures) if v is not None]
             # A row for each scale, or for each scale and entry of K.
             rows = [v if v.dim() == 2 else v.mT.flatten(0, 1) for v in values]
-            table = torch.cat([r.float() for r in rows])[:, self._order].T.contiguous()
+            present = [] if self.members is None else [self.members]
+            table = torch.cat([r.float() for r in (*rows, *present)])[:, self._order].T.contiguous()
             sums, _ = resample(table, table[:, :0], [0])
-            means = torch.split(sums / len(self.labels), [len(r) for r in rows], dim=1)
-            for figure, column, mean in zip(figures, values, means, strict=True):
-                shaped = mean.reshape(len(mean), len(self.scales), *column.shape[2:])
-                self._resampled[figure] = figure.of_means(shaped)
-        return self._resampled[_REGISTRY[name]]
+            columns = torch.split(sums, [len(r) for r in (*rows, *present)], dim=1)
+            counts = columns[-1] if present else torch.tensor(len(self.labels))
+            for figure, column, total in zip(figures, values, columns, strict=False):
+                shaped = total.reshape(len(total), len(self.scales), *column.shape[2:])
+                many = counts.view(*counts.shape, *[1] * (shaped.dim() - 2)) if present else counts
+                self._resampled[figure] = figure.of_means(shaped / many)
+        return self._resampled[registry[name]]
 
     @cached_property
     def _drawn_by_class(self) -> Tensor:
         """Accuracy by class over resampled images, ``[DRAWS, classes with images, S]``."""
-        right = (self.predictions == self.labels).float()[:, self._order].T
-        counted = torch.cat([right, torch.ones(len(right), 1)], dim=1)
+        right = (self._all_right & self._present).float()
+        present = torch.ones(1, len(self.labels)) if self.members is None else self.members.float()
+        counted = torch.cat([right, present])[:, self._order].T.contiguous()
         sizes = torch.unique_consecutive(self.labels[self._order], return_counts=True)[1]
         _, groups = resample(counted[:, :0], counted, [0, *sizes.cumsum(0).tolist()])
-        return groups[:, :, :-1] / groups[:, :, -1:]
+        return groups[:, :, : len(right)] / groups[:, :, len(right) :]
 
 
 class CurveRecorder:
@@ -338,7 +302,7 @@ class CurveRecorder:
         self.scales, self.labels = tuple(scales), labels
         self._figures = [
             figure
-            for figure in _REGISTRY.values()
+            for figure in registered_figures().values()
             if figure.measure is not None and num_classes >= figure.min_classes
         ]
         shape = (len(self.scales), len(labels))

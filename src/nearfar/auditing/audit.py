@@ -11,26 +11,24 @@ import torch
 from torch import Tensor
 
 from nearfar.atomic import write_atomically
-from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
-from nearfar.auditing.audited_images import AuditedImages, Data, choose_images
+from nearfar.auditing.audited_images import AuditedImages, Data
 from nearfar.auditing.audited_models import AuditedModel, Models, open_models
+from nearfar.auditing.axes import axis_of
 from nearfar.auditing.cost import Cost, cost_of, peak_memory, time_batches
 from nearfar.auditing.failures import find_failures
 from nearfar.auditing.findings import audit_findings
-from nearfar.auditing.flips import find_flips, most_predictions
 from nearfar.auditing.gate import judge, read_requirements
-from nearfar.auditing.layers import MOST_IMAGES, check_layers, layer_scales, score_layers
-from nearfar.auditing.notes import shown_notes
+from nearfar.auditing.layers import check_layers
+from nearfar.auditing.notes import common_notes
 from nearfar.auditing.output import SKIPPED, claim, command_of
-from nearfar.auditing.predictions import predict_all
 from nearfar.auditing.report import render_audit
-from nearfar.auditing.result import Audit, AuditResult, Flips, LayerScores
+from nearfar.auditing.result import Audit, AuditResult
+from nearfar.auditing.work import AuditWork
 from nearfar.classifiers import InputOptions
-from nearfar.data.splits import stratified_order
 from nearfar.data.unreadable import listing_skipped
 from nearfar.errors import InputError
-from nearfar.progress import Progress, Step, silent
+from nearfar.progress import Progress, silent
 from nearfar.provenance import machine, today
 from nearfar.version import versions
 
@@ -83,17 +81,20 @@ def audit(
         models, data, spec, selection, inputs, baseline=baseline, require=require, out=out
     )
     files = None if out is None else claim(Path(out))
+    axis = axis_of(spec)
     audited_models = _baseline_first(open_models(models, inputs, spec.background), baseline)
     base = audited_models[0].name
-    scales, added = _with_one(spec.scales or audited_models[0].protocol.test_scales)
-    for model in audited_models:
-        model.protocol.check_scale(min(scales), max(scales))
+    points = None if axis.data_has_sizes else axis.points(audited_models, None)
     check_layers(audited_models, spec.layers)
     classes = {model.name: model.classifier.input_spec.num_classes for model in audited_models}
-    requirements = read_requirements(require, classes, base, scales)
-    choose = partial(choose_images, data, audited_models, selection)
+    requirements = read_requirements(require, classes, base, points)
+    choose = partial(axis.choose, data, audited_models, selection)
     images = choose() if out is None else listing_skipped(choose, Path(out) / SKIPPED)
-    results = _measure(audited_models, images, scales, spec, added, progress)
+    if points is None:
+        points = axis.points(audited_models, images)
+        requirements = read_requirements(require, classes, base, points)
+    work = AuditWork(progress, audited_models, images, axis, points, spec)
+    results = _measure(work)
     curves = {name: result.curve for name, result in results.items()}
     outcome = Audit(
         results,
@@ -102,6 +103,7 @@ def audit(
         spec.max_loss,
         {"command": command, **versions(), "machine": machine(), "date": today()},
         judge(requirements, curves, base, spec.max_loss),
+        points.bounds,
     )
     if files is not None:
         write_atomically(
@@ -111,23 +113,17 @@ def audit(
     return outcome
 
 
-def _measure(
-    audited_models: Sequence[AuditedModel],
-    images: AuditedImages,
-    scales: tuple[float, ...],
-    spec: AuditSpec,
-    remarks: tuple[str, ...],
-    progress: Progress,
-) -> dict[str, AuditResult]:
-    """All figures of every model; ``remarks`` are notes for each."""
-    work = _Work(progress, audited_models, images, scales, spec)
+def _measure(work: AuditWork) -> dict[str, AuditResult]:
+    """All figures of every model."""
+    images, points, axis = work.images, work.points, work.axis
     curves = work.predict()
-    seconds, memory, batch = _timed(audited_models, images, spec.batch_size)
+    seconds, memory, batch = _timed(work.models, images, work.batch_size)
     results = {}
-    for model in audited_models:
+    for model in work.models:
         name, curve = model.name, curves[model.name]
         cost, uncounted = _cost(model, images)
-        rendering = shown_notes(model, images, scales)
+        before, after = common_notes(model, images)
+        rendering = (*before, *filter(None, axis.notes(model, images, points)), *after)
         results[name] = AuditResult(
             model=name,
             source=images.source,
@@ -140,8 +136,8 @@ def _measure(
             batch=batch,
             flips=work.flips(model),
             layers=work.layers(model),
-            failures=find_failures(model, images, curve),
-            notes=(*model.notes, *images.notes, *rendering, *remarks, *uncounted),
+            failures=find_failures(model, images, curve, axis),
+            notes=(*model.notes, *images.notes, *rendering, *points.notes, *uncounted),
         )
     work.finished()
     return results
@@ -156,91 +152,6 @@ def _baseline_first(
             f"baseline must be the name of one of the models, which are {', '.join(names)}, got {baseline!r}"
         )
     return sorted(audited_models, key=lambda model: model.name != (baseline or names[0]))
-
-
-def _with_one(scales: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    if 1.0 in scales:
-        return scales, ()
-    note = "1× was added to the scales: it is what the others are compared with."
-    return tuple(sorted((*scales, 1.0))), (note,)
-
-
-class _Work:
-    """What is measured by predictions; their number is the progress."""
-
-    def __init__(
-        self,
-        progress: Progress,
-        audited_models: Sequence[AuditedModel],
-        images: AuditedImages,
-        scales: tuple[float, ...],
-        spec: AuditSpec,
-    ) -> None:
-        self._progress = progress
-        self._models, self._images, self._scales = audited_models, images, scales
-        self._batch_size = spec.batch_size
-        order = stratified_order(images.labels)
-        # With no other scale than 1 there is nowhere to search.
-        flips = spec.flips if len(scales) > 1 else 0
-        self._flipped, self._layered = order[:flips], order[:MOST_IMAGES]
-        self._layers = spec.layers
-        self._done = 0
-        predictions = len(images) * len(scales)
-        self._flip_steps = most_predictions(len(self._flipped), min(scales), max(scales))
-        has_layers = spec.layers is not False and spec.layers != ()
-        per_layer = len(self._layered) * (1 + 2 * len(layer_scales(scales)))
-        self._layer_steps = per_layer if has_layers else 0
-        each = predictions + self._flip_steps + self._layer_steps
-        self._total = len(audited_models) * each
-
-    def predict(self) -> dict[str, ScaleCurve]:
-        """All predictions."""
-        return predict_all(
-            self._models,
-            self._images,
-            self._scales,
-            self._batch_size,
-            lambda count, note: self._report("predicting at every scale", count, note),
-        )
-
-    def flips(self, model: AuditedModel) -> Flips | None:
-        """The smallest flipping changes, if they are asked for."""
-        if not len(self._flipped):
-            return None
-        task, end = f"searching flips of {model.name}", self._done + self._flip_steps
-        flips = find_flips(
-            model,
-            self._images,
-            self._flipped,
-            *(min(self._scales), max(self._scales), self._batch_size),
-            lambda count: self._report(task, count),
-        )
-        self._report(task, end - self._done)
-        return flips
-
-    def layers(self, model: AuditedModel) -> LayerScores | None:
-        """Scores by layer, if they are asked for."""
-        if not self._layer_steps:
-            return None
-        task, end = f"looking into {model.name}", self._done + self._layer_steps
-        scores = score_layers(
-            model,
-            self._images,
-            self._layered,
-            self._scales,
-            self._layers,
-            lambda count: self._report(task, count),
-        )
-        self._report(task, end - self._done)
-        return scores
-
-    def finished(self) -> None:
-        """The work is done."""
-        self._report("audited", self._total - self._done)
-
-    def _report(self, task: str, count: int, note: str = "") -> None:
-        self._done += count
-        self._progress(Step(task, self._done, self._total, note))
 
 
 def _timed(

@@ -17,31 +17,35 @@ class AuditSpec:
     """What an audit measures.
 
     Args:
-        scales: at which scales, as factors; default: those of the baseline's protocol. 1 is added.
+        scales: of the axis ``content``: at which scales, as factors; default: those of the baseline's
+            protocol. 1 is added.
         layers: measure single layers too: invariance score and equivariance error of the convolutions, or of
-            the layers whose names match patterns.
-        flips: for how many images the smallest flipping change of scale is searched for; 0 for none.
+            the layers whose names match patterns. Of the axis ``content`` only.
+        flips: for how many images the smallest flipping change of scale is searched for; 0 for none. Default:
+            200, of the axis ``content`` only.
         max_loss: a classifier holds where its accuracy falls by at most this, as a fraction.
         background: black, grey or edge: what content does not cover; default: as the model was trained, or
             black.
         batch_size: images at a time; it does not change the predictions.
+        axis: along what size changes: ``content`` zooms what an image shows on a canvas that stays.
 
     Raises:
-        InputError: a number out of range, or a scale that is named twice.
+        InputError: a number out of range, or a point that is named twice.
     """
 
     scales: tuple[float, ...] = ()
     layers: bool | tuple[str, ...] = False
-    flips: int = 200
+    flips: int | None = None
     max_loss: float = 0.05
     background: Background | None = None
     batch_size: int = 128
+    axis: str = "content"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.flips < 0:
-            raise InputError(
-                f"flips must be at least 0 and batch_size at least 1, got {self.flips} and {self.batch_size}"
-            )
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.flips is not None and self.flips < 0:
+            raise InputError(f"flips must be at least 0, got {self.flips}")
         if not 0 <= self.max_loss < 1:
             raise InputError(f"max_loss is a fraction, 0.05 for five points, got {self.max_loss}")
         scales = as_scales(self.scales) if self.scales else ()

@@ -1,15 +1,18 @@
-"""The most confident wrong predictions for images that are recognised at scale 1."""
+"""The most confident wrong predictions for images that are recognised at the reference."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import Tensor
 
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.audited_images import AuditedImages
 from nearfar.auditing.audited_models import AuditedModel
+from nearfar.auditing.axes import AuditAxis
 from nearfar.auditing.result import Failure
+from nearfar.data.preprocess import Images
 
 __all__ = ["find_failures"]
 
@@ -18,22 +21,29 @@ _CONFIDENT = 0.5
 
 
 def find_failures(
-    model: AuditedModel, images: AuditedImages, curve: ScaleCurve, most: int = _MOST
+    model: AuditedModel,
+    images: AuditedImages,
+    curve: ScaleCurve,
+    axis: AuditAxis,
+    most: int = _MOST,
 ) -> tuple[Failure, ...]:
-    """Images classified correctly at scale 1 and most confidently wrongly at another, one entry each.
+    """Images classified correctly at the reference and most confidently wrongly elsewhere, one entry each.
 
-    Each entry is of the scale nearest to 1 where the wrong class has at least half of the probability
-    (or, where none has, as much as the most confident).
+    Each entry is of the point nearest to the reference where the wrong class has at least half of the
+    probability (or, where none has, as much as the most confident).
 
     Args:
         model: under audit.
         images: of the audit; these few are read again.
         curve: its predictions, with their confidence.
+        axis: of the audit.
         most: how many at most.
 
     Returns:
-        The most confident first.
+        The most confident first; none where each image has but one size.
     """
+    if curve.members is not None:
+        return ()
     assert curve.confidence is not None, "an audit records it"
     reference = curve.scales.index(curve.reference)
     right = curve.predictions == curve.labels
@@ -48,7 +58,7 @@ def find_failures(
         key=lambda k: (abs(math.log(curve.scales[k] / curve.scales[reference])), curve.scales[k]),
     )
     originals = images.read(chosen)
-    recognised = model.show(originals, curve.scales[reference])
+    recognised = _show(axis, model, originals, curve.reference)
     failures = []
     for j, i in enumerate(chosen.tolist()):
         enough = min(_CONFIDENT, float(highest[i]))
@@ -61,7 +71,11 @@ def find_failures(
                 answer=int(curve.predictions[k, i]),
                 confidence=float(confidence[k, i]),
                 recognised_image=recognised[j].clone(),
-                failed_image=model.show(originals[j : j + 1], curve.scales[k])[0].clone(),
+                failed_image=_show(axis, model, originals[j : j + 1], curve.scales[k])[0].clone(),
             )
         )
     return tuple(failures)
+
+
+def _show(axis: AuditAxis, model: AuditedModel, images: Images, point: float) -> Tensor:
+    return axis.show(model, axis.prepare(images, point), point)

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.auditing.accuracy import Figure, ScaleCurve, register_figure
+from nearfar.auditing.accuracy import ScaleCurve
+from nearfar.auditing.figure_registry import Figure, register_figure
 from nearfar.auditing.intervals import Z
 from nearfar.auditing.wording import percent, sizes
 
@@ -76,7 +77,9 @@ def _overconfidence(name: str, curve: ScaleCurve) -> str | None:
         return None
     gaps: dict[float, float] = {}
     for scale in sorted(curve.scales):
-        gap = confidence[curve.scales.index(scale)].double() - curve.right(scale).double()
+        at = curve.scales.index(scale)
+        own = slice(None) if curve.members is None else curve.members[at]
+        gap = confidence[at][own].double() - curve.right(scale).double()
         mean = float(gap.mean())
         error = float(gap.std() / math.sqrt(len(gap))) if len(gap) > 1 else math.inf
         if mean >= _LEAST_GAP and mean - Z * error > 0:
@@ -84,9 +87,10 @@ def _overconfidence(name: str, curve: ScaleCurve) -> str | None:
     if not gaps:
         return None
     worst = max(gaps, key=gaps.__getitem__)
-    most = "" if len(gaps) == 1 else f", most at {worst:g}×"
+    most = "" if len(gaps) == 1 else f", most at {curve.axis.text(worst)}"
+    where = sizes(list(gaps), curve.scales, curve.axis)
     return (
-        f"{name} is surer than it should be at {sizes(list(gaps), curve.scales)}{most}: there it is "
+        f"{name} is surer than it should be at {where}{most}: there it is "
         f"{percent(curve.figure('confidence', worst))} sure on average and right on "
         f"{percent(curve.accuracy(worst))} of the images."
     )

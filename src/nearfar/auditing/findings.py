@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
-from nearfar.auditing.accuracy import ScaleCurve, registered_figures
+from nearfar.auditing.accuracy import ScaleCurve
+from nearfar.auditing.figure_registry import registered_figures
 from nearfar.auditing.intervals import Z, paired_difference
 from nearfar.auditing.result import AuditResult, Flips, LayerScores
 from nearfar.auditing.wording import at_size, listed, percent, points, sizes, span
@@ -106,16 +107,16 @@ def _alone(name: str, curve: ScaleCurve, max_loss: float) -> str:
                 f"{opening}: it is right on at least {percent(curve.accuracy(one))} of the images."
             )
         return (
-            f"{opening}: {at_size(worst)}, where it does worst, it is right on "
+            f"{opening}: {at_size(worst, curve.axis)}, where it does worst, it is right on "
             f"{percent(curve.accuracy(worst))} of the images, and on {percent(curve.accuracy(one))} "
-            f"at {one:g}×."
+            f"at {curve.axis.text(one)}."
         )
     worst = min(_telling(outside, one), key=curve.accuracy)
-    lost, half = paired_difference(curve.right(one), curve.right(worst))
+    lost, half = curve.difference(one, worst)
     if lost - half <= 0:
         return f"{opening}; what it loses beyond is within chance on {len(curve.labels)} images."
     return (
-        f"{opening}: {at_size(worst)} it is right on {percent(curve.accuracy(worst))} instead of "
+        f"{opening}: {at_size(worst, curve.axis)} it is right on {percent(curve.accuracy(worst))} instead of "
         f"{percent(curve.accuracy(one))} of the images."
     )
 
@@ -134,7 +135,7 @@ def _beside(best: str, curve: ScaleCurve, baseline: str, plain: ScaleCurve, max_
         return f"{opening}; the two differ within chance at every size."
     scale = max(_telling(sure, one), key=lambda s: abs(differences[s][0]))
     return (
-        f"{opening}: {at_size(scale)} {best} is right on {percent(curve.accuracy(scale))} of the "
+        f"{opening}: {at_size(scale, curve.axis)} {best} is right on {percent(curve.accuracy(scale))} of the "
         f"images and {baseline} on {percent(plain.accuracy(scale))}."
     )
 
@@ -147,15 +148,16 @@ def _telling(scales: list[float], one: float) -> list[float]:
 def _holds(curve: ScaleCurve, max_loss: float) -> str:
     low, high = curve.band(curve.reference, max_loss)
     if (low, high) == (min(curve.scales), max(curve.scales)) and low < high:
-        return f"at every size tested ({span(low, high)})"
-    return f"{'' if low == high else 'from '}{span(low, high)}"
+        return f"at every size tested ({span(low, high, curve.axis)})"
+    return f"{'' if low == high else 'from '}{span(low, high, curve.axis)}"
 
 
 def _bands(curves: Mapping[str, ScaleCurve], around: float, loss: float, each: str) -> str:
     """Where each model loses at most ``loss`` of its accuracy at ``around``; ``each`` names one of them."""
-    ranges = [f"{name} {span(*curve.band(around, loss))}" for name, curve in curves.items()]
+    words = next(iter(curves.values())).axis
+    ranges = [f"{name} {span(*curve.band(around, loss), words)}" for name, curve in curves.items()]
     return (
-        f"Where {each} stays within {100 * loss:g} points of its own accuracy at {around:g}×: "
+        f"Where {each} stays within {100 * loss:g} points of its own accuracy at {words.text(around)}: "
         f"{', '.join(ranges)}."
     )
 
@@ -209,9 +211,9 @@ def _against(
         )
     parts = []
     if ahead:
-        parts.append(f"is ahead of {baseline} {_where(ahead, curve.scales)}")
+        parts.append(f"is ahead of {baseline} {_where(ahead, curve)}")
     if behind:
-        parts.append(f"is behind {baseline} {_where(behind, curve.scales)}")
+        parts.append(f"is behind {baseline} {_where(behind, curve)}")
     opening = name if ahead or not helper else f"{name} does not help here: it"
     rest = {0: "", 1: "; at the other size the difference is within chance"}.get(
         even, f"; at the other {even} sizes the difference is within chance"
@@ -219,12 +221,12 @@ def _against(
     return f"{opening} {', but '.join(parts)}{rest}."
 
 
-def _where(differences: list[tuple[float, float]], tested: Sequence[float]) -> str:
-    where = sizes([scale for scale, _ in differences], tested)
+def _where(differences: list[tuple[float, float]], curve: ScaleCurve) -> str:
+    where = sizes([scale for scale, _ in differences], curve.scales, curve.axis)
     if len(differences) == 1:
         return f"at {where} ({points(differences[0][1])})"
     scale, most = max(differences, key=lambda item: abs(item[1]))
-    return f"at {where}, most at {scale:g}× ({points(most)})"
+    return f"at {where}, most at {curve.axis.text(scale)} ({points(most)})"
 
 
 def _figure_sentences(name: str, curve: ScaleCurve) -> list[str | None]:
@@ -237,8 +239,8 @@ def _class_sentence(name: str, curve: ScaleCurve, class_names: tuple[str, ...]) 
     """Which classes lose more than the rest beyond chance, as often as classes were compared."""
     one = curve.reference
     others = [s for s in curve.scales if s != one]
-    if not others or len(class_names) < 3:
-        return None
+    if not others or len(class_names) < 3 or curve.members is not None:
+        return None  # only the same images can be set beside themselves
     elsewhere = torch.stack([curve.right(s).double() for s in others]).mean(dim=0)
     lost = curve.right(one).double() - elsewhere
     # Bonferroni: of many classes one stands out by chance.

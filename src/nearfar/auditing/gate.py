@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nearfar.auditing.accuracy import ScaleCurve, registered_figures
+from nearfar.auditing.accuracy import ScaleCurve
+from nearfar.auditing.axes import AuditPoints
+from nearfar.auditing.figure_registry import registered_figures
 from nearfar.auditing.result import Verdict
 from nearfar.errors import InputError
 
@@ -49,7 +51,10 @@ class Requirement:
 
 
 def read_requirements(
-    texts: Sequence[str], models: Mapping[str, int], baseline: str, scales: Sequence[float]
+    texts: Sequence[str],
+    models: Mapping[str, int],
+    baseline: str,
+    points: AuditPoints | None,
 ) -> tuple[Requirement, ...]:
     """Reads requirements before anything is measured.
 
@@ -57,7 +62,7 @@ def read_requirements(
         texts: one or several requirements each, separated by commas.
         models: how many classes each model has, by its name.
         baseline: the name of the model that ``loss`` is against.
-        scales: those of the audit.
+        points: those of the audit; ``None`` where they are not known yet: then they are not looked at.
 
     Raises:
         InputError: one that cannot be read, or that the audit could not judge.
@@ -69,7 +74,7 @@ def read_requirements(
             f"a requirement is empty, got {list(texts)}; give one such as top1@0.5>=0.80 (a variable that is "
             f"not set gives none), or leave require out"
         )
-    return tuple(_read(word, models, baseline, scales) for word in words)
+    return tuple(_read(word, models, baseline, points) for word in words)
 
 
 def judge(
@@ -96,7 +101,7 @@ def judge(
 
 
 def _read(
-    word: str, models: Mapping[str, int], baseline: str, scales: Sequence[float]
+    word: str, models: Mapping[str, int], baseline: str, points: AuditPoints | None
 ) -> Requirement:
     at_scale = (*registered_figures(), _LOSS)
     form = _FORM.fullmatch(word)
@@ -112,9 +117,21 @@ def _read(
             f"the requirement {word!r} is about {name!r}, the models are {', '.join(models)}; take one of "
             f"them, or leave the name out"
         )
-    scale = _scale_of(word, figure, None if form["scale"] is None else float(form["scale"]), scales)
+    number = None if form["scale"] is None else float(form["scale"])
+    scale = _scale_of(word, figure, number, points)
     judged = [name] if name else [m for m in models if m != baseline] or [baseline]
-    least = 2 if scale is None or figure == _LOSS else registered_figures()[figure].min_classes
+    registered = registered_figures().get(figure)
+    if (
+        points is not None
+        and points.members is not None
+        and registered
+        and registered.against_reference
+    ):
+        raise InputError(
+            f"the requirement {word!r} compares answers to the same image at two sizes, and here each image "
+            f"has but one; take another figure, or another axis"
+        )
+    least = 2 if registered is None else registered.min_classes
     few = next((m for m in judged if models[m] < least), None)
     if few is not None:
         raise InputError(
@@ -129,20 +146,30 @@ def _read(
     return Requirement(text, name, figure, scale, form["sign"], float(form["bound"]))
 
 
-def _scale_of(word: str, figure: str, scale: float | None, scales: Sequence[float]) -> float | None:
-    """The audited scale that a requirement names; ``None`` for an end of the band."""
+def _scale_of(
+    word: str, figure: str, scale: float | None, points: AuditPoints | None
+) -> float | None:
+    """The audited point that a requirement names; ``None`` for an end of the band."""
     if figure in _BAND_ENDS:
         if scale is not None:
             raise InputError(
                 f"the requirement {word!r} names a scale, but a band has but one end: leave @{scale:g} out"
             )
         return None
-    for audited in scales:
-        if scale is not None and math.isclose(audited, scale, rel_tol=1e-9):
-            return audited
+    if points is None:
+        return scale
+    point = None if scale is None else points.find(scale)
+    if point is not None:
+        return point
+    if points.bounds:
+        raise InputError(
+            f"the requirement {word!r} needs after @ a size from {points.bounds[0][0]:g} to "
+            f"{points.bounds[-1][1]:g} pixels, those of the things audited; take one"
+        )
+    name = "scales" if points.words.relative else "sides"
     raise InputError(
-        f"the requirement {word!r} needs one of the scales audited ({', '.join(f'{s:g}' for s in scales)}) "
-        f"after @; take one, or add it to scales"
+        f"the requirement {word!r} needs one of the {name} audited "
+        f"({', '.join(f'{s:g}' for s in points.values)}) after @; take one, or add it to {name}"
     )
 
 

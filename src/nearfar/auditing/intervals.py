@@ -14,7 +14,15 @@ from torch import Tensor
 
 from nearfar.errors import InputError
 
-__all__ = ["DRAWS", "Z", "paired_difference", "percentiles", "resample", "wilson_interval"]
+__all__ = [
+    "DRAWS",
+    "Z",
+    "paired_difference",
+    "percentiles",
+    "resample",
+    "unpaired_difference",
+    "wilson_interval",
+]
 
 #: How often the bootstrap draws the images anew.
 DRAWS = 1000
@@ -58,6 +66,15 @@ def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
     difference = (only_first - only_second) / total
     variance = (only_first + only_second) / total - difference**2
     return difference, Z * math.sqrt(max(variance, 0.0) / total)
+
+
+def unpaired_difference(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """:func:`paired_difference` of two samples of different images, ``[N]`` and ``[M]`` booleans."""
+    shares = [float(sample.double().mean()) for sample in (first, second)]
+    variance = sum(
+        p * (1 - p) / len(sample) for p, sample in zip(shares, (first, second), strict=True)
+    )
+    return shares[0] - shares[1], Z * math.sqrt(variance)
 
 
 def resample(

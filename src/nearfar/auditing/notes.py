@@ -10,7 +10,7 @@ from nearfar.auditing.audited_images import AuditedImages
 from nearfar.auditing.audited_models import AuditedModel
 from nearfar.data import ScaleProtocol
 
-__all__ = ["shown_notes"]
+__all__ = ["common_notes", "enlarged_note", "zoom_note"]
 
 #: How many classes a sentence names.
 _NAMED = 10
@@ -21,27 +21,25 @@ _BACKGROUNDS: dict[object, str] = {
 }
 
 
-def shown_notes(
-    model: AuditedModel, images: AuditedImages, scales: Sequence[float]
-) -> tuple[str, ...]:
-    """How images were shown to a classifier: canvas, cropping, padding, colours, and where detail ends.
+def common_notes(
+    model: AuditedModel, images: AuditedImages
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is said on every axis: before what an axis says of its points, and after it.
 
     Args:
         model: the classifier.
         images: of the audit.
-        scales: of the audit.
     """
-    protocol = model.protocol
-    notes = [_missing(images), _canvas(protocol), _enlarged(protocol, images, scales)]
     in_chans = model.classifier.input_spec.in_chans
+    colours = ""
     if in_chans != images.channels:
-        notes.append(
+        colours = (
             "Grey images are shown with three equal channels."
             if images.channels == 1
             else "Colours are shown as grey: 0.299 R + 0.587 G + 0.114 B."
         )
-    notes += [model.classifier.input_spec.assumed, model.classifier.answers_assumed]
-    return tuple(note for note in notes if note)
+    after = (colours, model.classifier.input_spec.assumed, model.classifier.answers_assumed)
+    return tuple(filter(None, (_missing(images),))), tuple(filter(None, after))
 
 
 def _missing(images: AuditedImages) -> str:
@@ -57,7 +55,8 @@ def _missing(images: AuditedImages) -> str:
     )
 
 
-def _canvas(protocol: ScaleProtocol) -> str:
+def zoom_note(protocol: ScaleProtocol) -> str:
+    """How content is zoomed on a canvas."""
     height, width = protocol.canvas_size
     content = protocol.content
     covers = {
@@ -73,7 +72,7 @@ def _canvas(protocol: ScaleProtocol) -> str:
     )
 
 
-def _enlarged(protocol: ScaleProtocol, images: AuditedImages, scales: Sequence[float]) -> str:
+def enlarged_note(protocol: ScaleProtocol, images: AuditedImages, scales: Sequence[float]) -> str:
     """From which scale on there are more pixels to fill than an image holds."""
     if images.sizes is None:
         return ""

@@ -1,4 +1,4 @@
-"""One pass over the images: every classifier's predictions for each of them at every scale."""
+"""One pass over the images: every classifier's predictions for each of them at every point."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from nearfar.auditing.accuracy import CurveRecorder, ScaleCurve
 from nearfar.auditing.audited_images import AuditedImages
 from nearfar.auditing.audited_models import AuditedModel
+from nearfar.auditing.axes import AuditAxis, AuditPoints
 from nearfar.data.preprocess import Images
 
 __all__ = ["predict_all"]
@@ -19,20 +20,22 @@ __all__ = ["predict_all"]
 def predict_all(
     audited_models: Sequence[AuditedModel],
     images: AuditedImages,
-    scales: tuple[float, ...],
+    axis: AuditAxis,
+    points: AuditPoints,
     batch_size: int,
     answered: Callable[[int, str], None] = lambda count, note: None,
 ) -> dict[str, ScaleCurve]:
-    """Predicts the class of each image at every scale, with every model.
+    """Predicts the class of each image at every point of an axis, with every model.
 
-    A batch goes through all models at all scales while the next one is read. So two batches of images are in
+    A batch goes through all models at all points while the next one is read. So two batches of images are in
     memory at a time, however many images there are; what grows with their number are the predictions, 13
     bytes each.
 
     Args:
         audited_models: which models.
         images: which images.
-        scales: at which scales.
+        axis: what changes from point to point.
+        points: at which points.
         batch_size: images at a time.
         answered: called with how many predictions were made, and a figure worth seeing.
 
@@ -40,22 +43,28 @@ def predict_all(
         For each model its predictions, with what the registered figures measure.
     """
     recorders = {
-        model.name: CurveRecorder(scales, images.labels, model.classifier.input_spec.num_classes)
+        model.name: CurveRecorder(
+            points.asked_at, images.labels, model.classifier.input_spec.num_classes
+        )
         for model in audited_models
     }
-    one = min(range(len(scales)), key=lambda k: abs(scales[k] - 1))
+    reference = points.asked_at.index(points.reference)
     for at, decoded in _batches(images, batch_size):
         start, stop = int(at[0]), int(at[-1]) + 1
+        for row, point in enumerate(points.asked_at):
+            prepared = axis.prepare(decoded, point)
+            for model in audited_models:
+                classifier = axis.model_at(model, point).classifier
+                batch = axis.show(model, prepared, point)
+                recorders[model.name].add(row, start, classifier.predict(batch))
+            del prepared
         for model in audited_models:
-            recorder = recorders[model.name]
-            for row, scale in enumerate(scales):
-                recorder.add(row, start, model.classifier.predict(model.show(decoded, scale)))
-            share = recorder.accuracy(one, stop)
-            answered(
-                len(at) * len(scales),
-                f"{model.name}: {100 * share:.0f} % right at {scales[one]:g}×",
+            share = 100 * recorders[model.name].accuracy(reference, stop)
+            where = (
+                "" if points.members is not None else f" at {points.words.text(points.reference)}"
             )
-    return {name: recorder.curve() for name, recorder in recorders.items()}
+            answered(len(at) * len(points.asked_at), f"{model.name}: {share:.0f} % right{where}")
+    return {name: points.curve(recorder.curve()) for name, recorder in recorders.items()}
 
 
 def _batches(images: AuditedImages, batch_size: int) -> Iterator[tuple[Tensor, Images]]:

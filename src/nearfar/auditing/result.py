@@ -17,7 +17,7 @@ from nearfar.data import ScaleProtocol
 __all__ = ["SCHEMA", "Audit", "AuditResult", "Failure", "Flips", "LayerScores", "Verdict"]
 
 #: Name and version of the JSON's format.
-SCHEMA = "nearfar.audit/2"
+SCHEMA = "nearfar.audit/3"
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ class Audit:
         max_loss: as a fraction: a model holds where its accuracy falls by at most this.
         provenance: the command (empty where a model has no name), versions, machine and date.
         verdicts: which requirements are met, if there were any.
+        bounds: of points with images of their own, from which to which size each goes.
     """
 
     results: Mapping[str, AuditResult]
@@ -157,6 +158,7 @@ class Audit:
     max_loss: float
     provenance: Mapping[str, str] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
+    bounds: tuple[tuple[float, float], ...] = ()
 
     @property
     def only(self) -> AuditResult:
@@ -181,6 +183,7 @@ class Audit:
                 "source": first.source,
                 "test_images": len(first.curve.labels),
                 "class_names": first.class_names,
+                "axis": _axis_form(first.curve, self.bounds),
                 "scales": first.curve.scales,
                 "baseline": self.baseline,
                 "max_loss": self.max_loss,
@@ -226,6 +229,17 @@ def _result_form(result: AuditResult, max_loss: float) -> dict[str, Any]:
             "memory": result.memory,
             "batch": result.batch,
         },
+    }
+
+
+def _axis_form(curve: ScaleCurve, bounds: tuple[tuple[float, float], ...]) -> dict[str, Any]:
+    return {
+        "name": curve.axis.name,
+        "unit": curve.axis.sign.strip(),
+        "label": curve.axis.label,
+        "reference": curve.reference,
+        "images": [curve.count(scale) for scale in curve.scales],
+        "bounds": bounds or None,
     }
 
 

@@ -3,8 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-__all__ = ["at_size", "listed", "percent", "points", "sizes", "span"]
+__all__ = ["ZOOM", "AxisWords", "at_size", "listed", "percent", "points", "sizes", "span"]
+
+
+@dataclass(frozen=True)
+class AxisWords:
+    """How sentences, tables and plots speak of an axis.
+
+    Attributes:
+        name: of the axis: ``content``.
+        sign: what follows a number: ``×``, or `` px``.
+        label: of the axis in plots.
+        exposure: what an audit does with each image, after "each".
+    """
+
+    name: str
+    sign: str
+    label: str
+    exposure: str
+
+    def text(self, value: float) -> str:
+        """``0.5×``, ``224 px``."""
+        return f"{value:g}{self.sign}"
+
+    def tick(self, value: float) -> str:
+        """At a tick of an axis whose label names the unit: ``0.5×``, ``224``."""
+        return self.text(value) if self.relative else f"{value:g}"
+
+    @property
+    def relative(self) -> bool:
+        """Whether points are factors."""
+        return self.sign == "×"
+
+
+#: Of factors by which content is larger.
+ZOOM = AxisWords("content", "×", "size of the thing", "shown at {count} size{s}")
 
 
 def percent(share: float) -> str:
@@ -23,18 +58,22 @@ def listed(items: Sequence[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else items[0]
 
 
-def span(low: float, high: float) -> str:
+def span(low: float, high: float, words: AxisWords = ZOOM) -> str:
     """``0.75× to 1.25×``, or ``only at 1×``."""
-    return f"only at {low:g}×" if low == high else f"{low:g}× to {high:g}×"
+    return (
+        f"only at {words.text(low)}" if low == high else f"{words.text(low)} to {words.text(high)}"
+    )
 
 
-def at_size(scale: float) -> str:
-    """``at half the size`` for 0.5."""
-    words = {0.25: "a quarter of", 0.5: "half", 2.0: "twice", 4.0: "four times"}
-    return f"at {words.get(scale, f'{scale:g}×')} the size"
+def at_size(scale: float, words: AxisWords = ZOOM) -> str:
+    """``at half the size`` for 0.5, ``at 224 px`` for pixels."""
+    if not words.relative:
+        return f"at {words.text(scale)}"
+    named = {0.25: "a quarter of", 0.5: "half", 2.0: "twice", 4.0: "four times"}
+    return f"at {named.get(scale, words.text(scale))} the size"
 
 
-def sizes(scales: Sequence[float], tested: Sequence[float]) -> str:
+def sizes(scales: Sequence[float], tested: Sequence[float], words: AxisWords = ZOOM) -> str:
     """``0.3×, 0.5× and 1.25× to 2×``: three or more neighbours among those tested become a range."""
     ordered = sorted(tested)
     runs: list[list[float]] = []
@@ -45,5 +84,8 @@ def sizes(scales: Sequence[float], tested: Sequence[float]) -> str:
             runs.append([scale])
     parts: list[str] = []
     for run in runs:
-        parts += [span(run[0], run[-1])] if len(run) > 2 else [f"{scale:g}×" for scale in run]
+        if len(run) > 2:
+            parts.append(span(run[0], run[-1], words))
+        else:
+            parts += [words.text(scale) for scale in run]
     return listed(parts)

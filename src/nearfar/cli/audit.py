@@ -35,7 +35,8 @@ def audit(
     max_skipped: float | None = None,
     scales: tuple[float, ...] = (),
     layers: bool | tuple[str, ...] = False,
-    flips: int = AuditSpec.flips,
+    flips: int | None = None,
+    axis: str = AuditSpec.axis,
     max_loss: float = AuditSpec.max_loss,
     background: Background | None = None,
     batch_size: int = AuditSpec.batch_size,
@@ -70,7 +71,9 @@ def audit(
         scales: at which scales, as factors; default: those of the baseline's protocol. 1 is added.
         layers: measure single layers too: invariance score and equivariance error of the convolutions, or of
             the layers whose names match patterns.
-        flips: for how many images the smallest flipping change of scale is searched for; 0 for none.
+        flips: for how many images the smallest flipping change of scale is searched for; 0 for none;
+            default: 200.
+        axis: along what size changes: content zooms what an image shows on a canvas that stays.
         max_loss: a classifier holds where its accuracy falls by at most this, as a fraction.
         background: black, grey or edge: what content does not cover; default: as the model was trained, or
             black.
@@ -89,7 +92,7 @@ def audit(
     return {
         "models": models,
         "data": data,
-        "spec": AuditSpec(scales, layers, flips, max_loss, background, batch_size),
+        "spec": AuditSpec(scales, layers, flips, max_loss, background, batch_size, axis),
         "selection": ImageSelection(root, images, max_skipped),
         "inputs": InputOptions(mean, std, size, num_classes, answers, output, crop_pct),
         "baseline": baseline,
@@ -118,7 +121,7 @@ def _show(outcome: Audit) -> None:
     for name in outcome.results:
         table.add_column(escape(name), justify="right")
     for scale in sorted(curve.scales):
-        table.add_row(f"{scale:g}×", *(_cell(r, scale) for r in outcome.results.values()))
+        table.add_row(curve.axis.text(scale), *(_cell(r, scale) for r in outcome.results.values()))
     cost = Table(title="Cost")
     cost.add_column("model")
     for heading in ("parameters", "multiplications", f"time of {first.batch}", "memory"):
@@ -157,10 +160,11 @@ def _cost(result: AuditResult) -> tuple[str, str, str, str]:
 
 def _band(name: str, result: AuditResult, loss: float) -> str:
     curve = result.curve
+    text = curve.axis.text
     low, high = curve.band(curve.reference, loss)
     ends = curve.band_interval(curve.reference, loss)
     edges = [
-        f"{end:g}× (95 % interval {a:g}× to {b:g}×)" if a < b else f"{end:g}×"
+        f"{text(end)} (95 % interval {text(a)} to {text(b)})" if a < b else text(end)
         for end, (a, b) in zip((low, high), ends, strict=True)
     ]
     return f"{name} stays within {100 * loss:g} points from {edges[0]} to {edges[1]}."

@@ -12,6 +12,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nearfar.auditing.wording import ZOOM, AxisWords
+
 __all__ = [
     "COLOURS",
     "colour_of",
@@ -79,12 +81,21 @@ def shortened(name: str, length: int, *, keep: Literal["ends", "end"] = "ends") 
     return f"{name[:first]}…{name[len(name) - (length - 1 - first) :]}"
 
 
-def scale_axis(ax: Axes, scales: Iterable[float], *, size: float = 10) -> None:
+def scale_axis(
+    ax: Axes,
+    scales: Iterable[float],
+    *,
+    size: float = 10,
+    words: AxisWords = ZOOM,
+    reference: float = 1,
+) -> None:
     """Scales from left to right, equal ratios equally far apart; every tick, labels where they fit.
 
     Args:
         ax: which axis.
         scales: where the ticks stand.
+        words: what they are.
+        reference: which of them is labelled first.
         size: of the labels, in points.
     """
     ticks = sorted(set(scales))
@@ -95,27 +106,29 @@ def scale_axis(ax: Axes, scales: Iterable[float], *, size: float = 10) -> None:
     octave = inches / math.log2(max(ticks) / min(ticks) * margin**2)
     labelled: list[float] = []
     # The scale that all are compared with first, then the ends, then what lies at whole octaves.
-    for tick in sorted(ticks, key=lambda s: _rank(s, ticks)):
+    for tick in sorted(ticks, key=lambda s: _rank(s, ticks, reference)):
         needed = [
-            (_width(tick, size) + _width(other, size)) / 2 + size / 2 * _POINT for other in labelled
+            (_width(words.tick(tick), size) + _width(words.tick(other), size)) / 2
+            + size / 2 * _POINT
+            for other in labelled
         ]
         apart = [abs(math.log2(tick / other)) * octave for other in labelled]
         if all(a >= n for a, n in zip(apart, needed, strict=True)):
             labelled.append(tick)
-    ax.set_xticks(ticks, [f"{s:g}×" if s in labelled else "" for s in ticks], fontsize=size)
+    ax.set_xticks(ticks, [words.tick(s) if s in labelled else "" for s in ticks], fontsize=size)
     ax.minorticks_off()
 
 
-def _rank(scale: float, ticks: Sequence[float]) -> tuple[int, float]:
-    if scale == 1:
+def _rank(scale: float, ticks: Sequence[float], reference: float) -> tuple[int, float]:
+    if scale == reference:
         return 0, scale
     if scale in (ticks[0], ticks[-1]):
         return 1, scale
     return (2 if math.log2(scale).is_integer() else 3), scale
 
 
-def _width(scale: float, size: float) -> float:
-    return len(f"{scale:g}×") * _CHARACTER * size * _POINT
+def _width(label: str, size: float) -> float:
+    return len(label) * _CHARACTER * size * _POINT
 
 
 def percent_axis(ax: Axes, *, size: float = 10, step: int = 20) -> None:

@@ -93,12 +93,14 @@ def plot_curves(
             textcoords="offset points",
             fontsize=0.9 * size,
         )
-    scale_axis(ax, {s for curve in curves.values() for s in curve.scales}, size=size)
+    first = next(iter(curves.values()))
+    ticks = {s for curve in curves.values() for s in curve.scales}
+    scale_axis(ax, ticks, size=size, words=first.axis, reference=first.reference)
     percent_axis(ax, size=size)
     if max_loss is not None:
         _bands(ax, list(curves.values()), trained_at, max_loss, size)
     relative = ", relative to training" if mark else ""
-    ax.set_xlabel(f"size of the thing{relative}", fontsize=size)
+    ax.set_xlabel(f"{first.axis.label}{relative}", fontsize=size)
     ax.set_ylabel("right answers on test images", fontsize=size)
     legend_above(ax, lines, list(curves), size=size)
     return figure_of(ax)
@@ -135,9 +137,9 @@ def plot_confidence(curve: ScaleCurve, *, size: float = 9, ax: Axes | None = Non
         ),
         *ax.plot(scales, accuracy, color=_ACCURACY, marker="o", markersize=5, linewidth=2),
     ]
-    scale_axis(ax, scales, size=size)
+    scale_axis(ax, scales, size=size, words=curve.axis, reference=curve.reference)
     percent_axis(ax, size=size)
-    ax.set_xlabel("size of the thing", fontsize=size)
+    ax.set_xlabel(curve.axis.label, fontsize=size)
     legend_above(ax, lines, ["how sure, on average", "how often right"], size=size)
     return figure_of(ax)
 

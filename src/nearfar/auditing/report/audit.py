@@ -81,6 +81,8 @@ def render_audit(audit: Audit) -> str:
         images=len(first.labels),
         scales=scales,
         reference=one,
+        words=first.axis,
+        exposure=first.axis.exposure.format(count=len(scales), s="s" * (len(scales) > 1)),
         max_loss=audit.max_loss,
         curves_svg=_two_widths(
             drawn[0], drawn[1], "curves", f"Accuracy against scale. {findings[0]}"

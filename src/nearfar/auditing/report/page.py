@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from nearfar.auditing.plots.axes import quiet_fonts
+from nearfar.auditing.wording import ZOOM
 
 __all__ = ["figure_bytes", "inline", "page", "png", "shade", "text_colour"]
 
@@ -34,7 +35,7 @@ def page(template: str, **values: Any) -> str:
     )
     environment.filters["breakable"] = _breakable
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
-    environment.filters["size"] = lambda scale: f"{scale:g}×"
+    environment.filters["size"] = lambda scale, words=ZOOM: words.text(scale)
     environment.filters["commas"] = lambda number: f"{number:,}"
     return environment.get_template(template).render(**values)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from nearfar.auditing.accuracy import Figure, ScaleCurve, registered_figures
+from nearfar.auditing.accuracy import ScaleCurve
+from nearfar.auditing.figure_registry import Figure, registered_figures
 from nearfar.auditing.plots import colour_of, plot_confidence
 from nearfar.auditing.report.page import inline, shade, text_colour
 from nearfar.auditing.result import AuditResult
@@ -32,7 +33,8 @@ def figure_table(
     results: Mapping[str, AuditResult], scales: Sequence[float], max_loss: float
 ) -> list[dict[str, Any]]:
     """A group of rows for each registered figure, a row a model."""
-    reference = next(iter(results.values())).curve.reference
+    first = next(iter(results.values())).curve
+    reference, words = first.reference, first.axis
     groups = []
     for name, figure in registered_figures().items():
         if not figure.in_table or (figure.against_reference and len(scales) < 2):
@@ -44,9 +46,9 @@ def figure_table(
         ]
         if name == "top1":
             for row, result in zip(rows, results.values(), strict=True):
-                row["holds"] = span(*result.curve.band(reference, max_loss))
+                row["holds"] = span(*result.curve.band(reference, max_loss), words)
         if rows:
-            label = figure.label.replace("{reference}", f"{reference:g}×")
+            label = figure.label.replace("{reference}", words.text(reference))
             arrow = _BETTER[figure.higher_is_better]
             groups.append({"label": f"{label} {arrow}".rstrip(), "rows": rows})
     return groups
@@ -151,7 +153,10 @@ def _lost(result: AuditResult) -> torch.Tensor:
     accuracy = curve.class_accuracy(len(result.class_names))
     one = curve.scales.index(curve.reference)
     others = [i for i in range(len(curve.scales)) if i != one]
-    return accuracy[:, one] - accuracy[:, others].mean(dim=1)
+    elsewhere = accuracy[:, others]
+    # Of images with sizes of their own a class may lack some.
+    mean = elsewhere.mean(dim=1) if curve.members is None else elsewhere.nanmean(dim=1)
+    return accuracy[:, one] - mean
 
 
 def class_maps(
@@ -167,7 +172,7 @@ def class_maps(
     counts = labels.bincount(minlength=len(names))[chosen]
     fewest, most = int(counts.min()), int(counts.max())
     some = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    lose = f"lose most from {first.curve.reference:g}× to the other sizes"
+    lose = f"lose most from {first.curve.axis.text(first.curve.reference)} to the other sizes"
     if len(results) > 1:
         lose += ", on average over the models"
     which = (

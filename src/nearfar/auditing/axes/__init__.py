@@ -1,0 +1,7 @@
+"""Along what an audit changes size: an axis a file, each registered under the name that ``--axis`` takes."""
+
+# Imported for their registrations, in the order in which errors list them.
+from nearfar.auditing.axes import content as content
+from nearfar.auditing.axes.axis import AuditAxis, AuditPoints, axis_of, list_axes, register_axis
+
+__all__ = ["AuditAxis", "AuditPoints", "axis_of", "list_axes", "register_axis"]

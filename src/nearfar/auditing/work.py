@@ -1,0 +1,113 @@
+"""The predictions of an audit, of which there are so many that their number is its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nearfar.auditing.accuracy import ScaleCurve
+from nearfar.auditing.audit_spec import AuditSpec
+from nearfar.auditing.audited_images import AuditedImages
+from nearfar.auditing.audited_models import AuditedModel
+from nearfar.auditing.axes import AuditAxis, AuditPoints
+from nearfar.auditing.flips import find_flips, most_predictions
+from nearfar.auditing.layers import MOST_IMAGES, layer_scales, score_layers
+from nearfar.auditing.predictions import predict_all
+from nearfar.auditing.result import Flips, LayerScores
+from nearfar.data.splits import stratified_order
+from nearfar.progress import Progress, Step
+
+__all__ = ["AuditWork"]
+
+_FLIPS = 200
+
+
+class AuditWork:
+    """What is measured by predictions.
+
+    Args:
+        progress: called after each batch.
+        models: the baseline first.
+        images: of the audit.
+        axis: what changes from point to point.
+        points: of the axis.
+        spec: what is measured.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        models: Sequence[AuditedModel],
+        images: AuditedImages,
+        axis: AuditAxis,
+        points: AuditPoints,
+        spec: AuditSpec,
+    ) -> None:
+        self.models, self.images, self.axis, self.points = models, images, axis, points
+        self.batch_size = spec.batch_size
+        self._progress = progress
+        self._ends = (min(points.values), max(points.values))
+        order = stratified_order(images.labels)
+        # With no other scale than 1 there is nowhere to search.
+        flips = _FLIPS if spec.flips is None else spec.flips
+        flips = flips if axis.zooms and len(points.values) > 1 else 0
+        self._flipped, self._layered = order[:flips], order[:MOST_IMAGES]
+        self._layers = spec.layers
+        self._done = 0
+        predictions = len(images) * len(points.asked_at)
+        self._flip_steps = most_predictions(len(self._flipped), *self._ends) if flips else 0
+        has_layers = spec.layers is not False and spec.layers != ()
+        per_layer = len(self._layered) * (1 + 2 * len(layer_scales(points.values)))
+        self._layer_steps = per_layer if has_layers else 0
+        each = predictions + self._flip_steps + self._layer_steps
+        self._total = len(models) * each
+
+    def predict(self) -> dict[str, ScaleCurve]:
+        """All predictions."""
+        where = "at every scale" if self.axis.zooms else f"along {self.points.words.name}"
+        return predict_all(
+            self.models,
+            self.images,
+            self.axis,
+            self.points,
+            self.batch_size,
+            lambda count, note: self._report(f"predicting {where}", count, note),
+        )
+
+    def flips(self, model: AuditedModel) -> Flips | None:
+        """The smallest flipping changes, if they are asked for."""
+        if not len(self._flipped):
+            return None
+        task, end = f"searching flips of {model.name}", self._done + self._flip_steps
+        flips = find_flips(
+            model,
+            self.images,
+            self._flipped,
+            *(*self._ends, self.batch_size),
+            lambda count: self._report(task, count),
+        )
+        self._report(task, end - self._done)
+        return flips
+
+    def layers(self, model: AuditedModel) -> LayerScores | None:
+        """Scores by layer, if they are asked for."""
+        if not self._layer_steps:
+            return None
+        task, end = f"looking into {model.name}", self._done + self._layer_steps
+        scores = score_layers(
+            model,
+            self.images,
+            self._layered,
+            self.points.values,
+            self._layers,
+            lambda count: self._report(task, count),
+        )
+        self._report(task, end - self._done)
+        return scores
+
+    def finished(self) -> None:
+        """The work is done."""
+        self._report("audited", self._total - self._done)
+
+    def _report(self, task: str, count: int, note: str = "") -> None:
+        self._done += count
+        self._progress(Step(task, self._done, self._total, note))

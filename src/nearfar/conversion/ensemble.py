@@ -12,12 +12,18 @@ from nearfar.conversion.method import Change, ConversionMethod, Plan, register_m
 from nearfar.conversion.trial import published_side, size_fault
 from nearfar.errors import InputError
 from nearfar.grid import level_size
-from nearfar.models import HierarchicalNet, Reduction
+from nearfar.models import CascadeNet, HierarchicalNet, Reduction
 from nearfar.scale_sets import as_scales
 
-__all__ = ["PyramidEnsemble"]
+__all__ = ["PyramidEnsemble", "Window", "takes_one_size"]
 
-_Window = Literal["image", "all", "fixed"]
+Window = Literal["image", "all", "fixed"]
+
+
+def takes_one_size(network: nn.Module) -> bool:
+    """Whether a network of timm's says that it takes images of one size only."""
+    cfg: Any = getattr(network, "pretrained_cfg", None) or {}
+    return bool((cfg if isinstance(cfg, dict) else cfg.to_dict()).get("fixed_input_size"))
 
 
 @register_method("pyramid-ensemble")
@@ -32,22 +38,29 @@ class PyramidEnsemble(ConversionMethod):
         window: ``image``: no level is larger than the image; of those above scale 1 the middle is used.
             ``all``: every level shows all of the image; a level at scale 2 costs four times the network.
             ``fixed``: every level has the image's size, for networks that take no other.
+        temperature: what logits are divided by before they vote, above 0.
+        threshold: makes it a cascade, which looks at one scale after the other in the order given, and stops
+            where the best class has this probability: from 0 to 1. Default: it looks at all scales.
 
     Raises:
-        InputError: an unknown word, or scales that are not positive and finite.
+        InputError: an unknown word, scales that are not positive and finite, a number out of range, or a
+            threshold with a learnt reduction.
     """
 
     scales: tuple[float, ...] = (0.6, 1.0, 1.68)
     reduction: Reduction = "logsumexp"
-    window: _Window = "image"
+    window: Window = "image"
+    temperature: float = 1.0
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", as_scales(self.scales))
-        for name, words in (("reduction", get_args(Reduction)), ("window", get_args(_Window))):
+        for name, words in (("reduction", get_args(Reduction)), ("window", get_args(Window))):
             if getattr(self, name) not in words:
                 raise InputError(
                     f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}"
                 )
+        self._over(nn.Identity(), 1)  # the network's own checks of these numbers
 
     @property
     def trains_original(self) -> bool:
@@ -93,14 +106,17 @@ class PyramidEnsemble(ConversionMethod):
         }[self.window]
         scales = ", ".join(f"{s:g}" for s in self.scales)
         after = f"the same at scales {scales} ({levels}), combined by {self.reduction}"
+        if self.temperature != 1:
+            after += f" at temperature {self.temperature:g}"
+        if self.threshold is not None:
+            after += f", one after the other until it is {100 * self.threshold:g} % sure"
         make = partial(_over_a_pyramid, conversion=self, side=side)
         return Plan(self, (Change("", type(network).__name__, after, make),))
 
     def _check_sizes(self, network: nn.Module, side: int | None) -> None:
         """Refuses a network that does not take images of the levels' sizes."""
         fixed = "give window='fixed', with which it meets every scale through a window of that size"
-        cfg: Any = getattr(network, "pretrained_cfg", None) or {}
-        if (cfg if isinstance(cfg, dict) else cfg.to_dict()).get("fixed_input_size"):
+        if takes_one_size(network):
             raise InputError(f"{type(network).__name__} takes images of one size only; {fixed}")
         if side is None:
             return
@@ -113,10 +129,17 @@ class PyramidEnsemble(ConversionMethod):
                     f"which a level has ({fault}); {fixed}, or other scales"
                 )
 
+    def _over(self, network: nn.Module, side: int | None) -> HierarchicalNet:
+        """The voting network over another, or the cascade."""
+        window: Any = {"image": "image", "all": None, "fixed": side}[self.window]
+        settings = (self.scales, self.reduction, window, self.temperature)
+        if self.threshold is None:
+            return HierarchicalNet(network, *settings)
+        return CascadeNet(network, *settings, self.threshold)
+
 
 def _over_a_pyramid(old: nn.Module, conversion: PyramidEnsemble, side: int | None) -> nn.Module:
-    window: Any = {"image": "image", "all": None, "fixed": side}[conversion.window]
-    whole = HierarchicalNet(old, conversion.scales, conversion.reduction, window)
+    whole = conversion._over(old, side)
     first = next((p for p in old.parameters() if p.is_floating_point()), None)
     if first is not None:
         whole.to(device=first.device, dtype=first.dtype)  # the learnt reduction, if there is one

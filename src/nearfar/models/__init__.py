@@ -15,6 +15,7 @@ from nearfar.models import (  # noqa: F401 (importing a family registers it)
     wsms_zoo,
     zfnet,
 )
+from nearfar.models.cascade import CascadeNet
 from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.ensemble import Ensemble
 from nearfar.models.fcn import FCN
@@ -26,6 +27,7 @@ from nearfar.models.wsms import Integration, WSMSNet
 
 __all__ = [
     "FCN",
+    "CascadeNet",
     "Ensemble",
     "HierarchicalNet",
     "Integration",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -26,7 +27,7 @@ Window = int | Literal["image"] | None
 class HierarchicalNet(nn.Module):
     """A classifier applied to the image at every scale; the scales' answers are combined.
 
-    .. math:: y = \\mathrm{collapse}_i\\; \\log \\mathrm{softmax}\\, f(T_i(x))
+    .. math:: y = \\mathrm{collapse}_i\\; \\log \\mathrm{softmax}\\, f(T_i(x)) / \\tau
 
     The answers are compared as log-probabilities. Raw logits are fixed only up to a constant an
     image, so their maximum is also a maximum over chance: a level that sees nothing it knows can
@@ -47,12 +48,15 @@ class HierarchicalNet(nn.Module):
             ``crop``), so that small scales cost less than the image. Default: all of the image at every
             scale. Without a number, scales at which an image comes out in the same size are one level
             (:func:`distinct_scales`), which votes once.
+        temperature: what logits are divided by before they vote, above 0: at a higher one a level that is
+            less sure counts for more, and the answer is less sure.
 
     Shape:
         ``[B, C, H, W]`` → ``[B, K]``, log-probabilities up to a constant an image.
 
     Raises:
-        InputError: bad scales or ``reduction``; on the first image, a net that answers with maps.
+        InputError: bad scales, ``reduction`` or ``temperature``; on the first image, a net that answers
+            with maps.
 
     Limits:
         The net must take images of any size; one built for a fixed size, such as most vision
@@ -68,6 +72,7 @@ class HierarchicalNet(nn.Module):
         scales: ScaleSet = "octave",
         reduction: Reduction = "logsumexp",
         window: Window = None,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         if window not in (None, "image") and not (isinstance(window, int) and window >= 1):
@@ -78,8 +83,11 @@ class HierarchicalNet(nn.Module):
             raise InputError(
                 f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}"
             )
+        if not 0 < temperature < math.inf:
+            raise InputError(f"temperature must be a number above 0, got {temperature!r}")
         self.net = net
         self.scales = as_scales(scales)
+        self.temperature = temperature
         self.reduction: Reduction = reduction
         self.window: Window = window
         if reduction == "learned":
@@ -118,13 +126,24 @@ class HierarchicalNet(nn.Module):
         return collapse(logits, "mean") if self.num_classes == 0 else self._voted(logits)
 
     def _at_scales(self, f: Callable[[Tensor], Tensor], x: Tensor) -> Pyramid:
-        if not isinstance(self.window, int):
-            scales = distinct_scales(x, self.scales)
-            return pyramid.map(f, expand(x, scales, crop=self.window == "image"))
-        return pyramid.map(f, zoom(x, self.scales, self.window), as_one_batch=True)
+        fixed = isinstance(self.window, int)
+        return self._levels(f, x, self.scales if fixed else distinct_scales(x, self.scales))
+
+    def _levels(
+        self, f: Callable[[Tensor], Tensor], x: Tensor, scales: tuple[float, ...]
+    ) -> Pyramid:
+        """``f`` of the levels at these scales."""
+        if isinstance(self.window, int):
+            return pyramid.map(f, zoom(x, scales, self.window), as_one_batch=True)
+        return pyramid.map(f, expand(x, scales, crop=self.window == "image"))
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        """What a level says, as it is compared with the others."""
+        tempered = logits if self.temperature == 1 else logits / self.temperature
+        return tempered.log_softmax(dim=-1)
 
     def _voted(self, logits: Pyramid) -> Tensor:
-        log_p = pyramid.map(lambda y: y.log_softmax(dim=-1), logits)
+        log_p = pyramid.map(self._log_probabilities, logits)
         if self.reduction != "learned":
             return collapse(log_p, self.reduction)
         weights: Tensor = self.weights
@@ -135,7 +154,8 @@ class HierarchicalNet(nn.Module):
 
     def extra_repr(self) -> str:
         window = "" if self.window is None else f", window={self.window!r}"
-        return f"scales={self.scales}, reduction={self.reduction!r}{window}"
+        heat = "" if self.temperature == 1 else f", temperature={self.temperature:g}"
+        return f"scales={self.scales}, reduction={self.reduction!r}{window}{heat}"
 
 
 def distinct_scales(x: Tensor, scales: tuple[float, ...]) -> tuple[float, ...]:

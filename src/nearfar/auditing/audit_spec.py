@@ -27,7 +27,13 @@ class AuditSpec:
         background: black, grey or edge: what content does not cover; default: as the model was trained, or
             black.
         batch_size: images at a time; it does not change the predictions.
-        axis: along what size changes: ``content`` zooms what an image shows on a canvas that stays.
+        axis: along what size changes: ``content`` zooms what an image shows on a canvas that stays, ``input``
+            changes the side of the network's input, ``stored`` the resolution of the image files.
+        sides: of the axes ``input`` (sides of the input) and ``stored`` (longer sides of files): at which, in
+            pixels. Default: of ``input`` from 4/7 to twice the model's own, which is added; of ``stored``
+            in octaves up to the largest image's own, which is added.
+        quality: of the axis ``stored``: of the JPEG file as which an image is written where it is reduced,
+            from 1 to 95; default: it is not written anew.
 
     Raises:
         InputError: a number out of range, or a point that is named twice.
@@ -40,6 +46,8 @@ class AuditSpec:
     background: Background | None = None
     batch_size: int = 128
     axis: str = "content"
+    sides: tuple[int, ...] = ()
+    quality: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -52,6 +60,14 @@ class AuditSpec:
         if len(set(scales)) < len(scales):
             raise InputError(f"scales names a scale twice: {scales}")
         object.__setattr__(self, "scales", scales)
+        sides = tuple(self.sides)
+        if any(not isinstance(side, int) or side < 1 for side in sides):
+            raise InputError(f"sides are whole numbers of pixels, at least 1, got {sides}")
+        if len(set(sides)) < len(sides):
+            raise InputError(f"sides names a side twice: {sides}")
+        object.__setattr__(self, "sides", tuple(sorted(sides)))
+        if self.quality is not None and not 1 <= self.quality <= 95:
+            raise InputError(f"quality is that of a JPEG file, from 1 to 95, got {self.quality}")
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from nearfar.auditing.audited_images import AuditedImages
 from nearfar.auditing.audited_models import AuditedModel
+from nearfar.auditing.wording import AxisWords
 from nearfar.data import ScaleProtocol
 
-__all__ = ["common_notes", "enlarged_note", "zoom_note"]
+__all__ = [
+    "background_note",
+    "common_notes",
+    "covers",
+    "enlarged_from_note",
+    "enlarged_note",
+    "zoom_note",
+]
 
 #: How many classes a sentence names.
 _NAMED = 10
@@ -58,18 +66,45 @@ def _missing(images: AuditedImages) -> str:
 def zoom_note(protocol: ScaleProtocol) -> str:
     """How content is zoomed on a canvas."""
     height, width = protocol.canvas_size
-    content = protocol.content
-    covers = {
-        "shorter": f"the shorter side of an image covers {content}·s pixels",
-        "longer": f"an image's longer side covers {content}·s pixels",
-        "both": f"an image is stretched to {content}·s pixels on both sides",
-    }[protocol.side]
+    covered = covers(protocol, f"{protocol.content}·s")
     cut = min(c / n for c, n in zip(protocol.canvas_size, protocol.content_size, strict=True))
-    background = _BACKGROUNDS.get(protocol.background, f"of the colour {protocol.background}")
+    background = background_note(protocol)
     return (
-        f"At scale s {covers} about the middle of a canvas of {height}×{width}; what reaches beyond the "
+        f"At scale s {covered} about the middle of a canvas of {height}×{width}; what reaches beyond the "
         f"canvas is cut off, as it is above {cut:.3g}×, and what is left empty is {background}."
     )
+
+
+def covers(protocol: ScaleProtocol, content: str) -> str:
+    """What of an image covers how many pixels: ``an image's longer side covers 16 pixels``."""
+    return {
+        "shorter": f"the shorter side of an image covers {content} pixels",
+        "longer": f"an image's longer side covers {content} pixels",
+        "both": f"an image is stretched to {content} pixels on both sides",
+    }[protocol.side]
+
+
+def enlarged_from_note(
+    protocols: Mapping[float, ScaleProtocol], images: AuditedImages, words: AxisWords
+) -> str:
+    """From which point on images are enlarged, where each point has a protocol of its own."""
+    if images.sizes is None:
+        return ""
+    distinct, counts = torch.unique(images.sizes, dim=0, return_counts=True)
+    for point, protocol in sorted(protocols.items()):
+        enlarged = [protocol.enlarges(height, width, 1.0) for height, width in distinct.tolist()]
+        count = int(counts[torch.tensor(enlarged)].sum())
+        if count:
+            return (
+                f"From {words.text(point)} on, images are enlarged beyond the pixels they hold ({count:,} of "
+                f"{len(images):,} there): detail is not added."
+            )
+    return "No image is enlarged beyond the pixels that it holds."
+
+
+def background_note(protocol: ScaleProtocol) -> str:
+    """What is left empty around an image."""
+    return str(_BACKGROUNDS.get(protocol.background, f"of the colour {protocol.background}"))
 
 
 def enlarged_note(protocol: ScaleProtocol, images: AuditedImages, scales: Sequence[float]) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ZOOM", "AxisWords", "at_size", "listed", "percent", "points", "sizes", "span"]
+__all__ = [
+    "INPUT_SIDES",
+    "STORED_SIDES",
+    "ZOOM",
+    "AxisWords",
+    "at_size",
+    "listed",
+    "percent",
+    "points",
+    "sizes",
+    "span",
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,13 @@ class AxisWords:
         return self.sign == "×"
 
 
+#: Of sides of a network's input, and of files.
+INPUT_SIDES = AxisWords(
+    "input", " px", "side of the network's input, pixels", "shown at {count} input side{s}"
+)
+STORED_SIDES = AxisWords(
+    "stored", " px", "longer side of the stored image, pixels", "stored at {count} size{s}"
+)
 #: Of factors by which content is larger.
 ZOOM = AxisWords("content", "×", "size of the thing", "shown at {count} size{s}")
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.classifiers.input_spec import InputSpec
+from nearfar.data import ScaleProtocol
 from nearfar.errors import InputError, first_line
 from nearfar.models.modes import evaluating
 from nearfar.training import Checkpoint, ModelSpec
@@ -32,6 +33,8 @@ class Classifier:
         checkpoint: what ``nearfar train`` wrote, where it comes from there.
         batch: the one size of batches that it takes; ``None`` for any.
         answers_assumed: a sentence on what its answers are taken for, where nobody has said.
+        protocol_at: side in pixels → how its publisher shows images on a canvas of that side; ``None`` where
+            no publisher has a rule.
     """
 
     input_spec: InputSpec
@@ -41,6 +44,7 @@ class Classifier:
     checkpoint: Checkpoint | None = None
     batch: int | None = None
     answers_assumed: str = ""
+    protocol_at: Callable[[int], ScaleProtocol] | None = None
 
     @property
     def name(self) -> str:

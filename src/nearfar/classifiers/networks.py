@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from nearfar.training import ModelSpec, load_checkpoint, make_network
 
 __all__ = ["from_checkpoint", "from_name", "from_network"]
 
+ProtocolAt = Callable[[int], ScaleProtocol]
 #: Networks that, with published weights, change ImageNet's normalisation into their own inside.
 _OWN_NORMALISATION = ("googlenet", "inception_v3")
 
@@ -34,6 +37,7 @@ def from_network(
     spec: ModelSpec | None = None,
     protocol: ScaleProtocol | None = None,
     assumed: str = "",
+    protocol_at: ProtocolAt | None = None,
 ) -> Classifier:
     """A network as a classifier; not changed.
 
@@ -46,6 +50,7 @@ def from_network(
         spec: what builds it.
         protocol: how images are laid on the canvas, where that is known better.
         assumed: what is not known of that.
+        protocol_at: the same for other sides of the canvas, where that is known better.
 
     Raises:
         InputError: no size known, figures that do not fit the channels, or a network that answers
@@ -56,6 +61,8 @@ def from_network(
         figures = Normalisation(tuple(cfg["mean"]), tuple(cfg["std"]))
     if isinstance(network, Normalised) and figures is not None:
         raise InputError(f"{name} normalises its input itself; leave out mean and std")
+    if protocol is None and cfg and not is_ours(cfg.get("architecture")):
+        protocol_at = partial(of_timm, cfg)
     if protocol is None:
         itself = isinstance(network, Normalised)
         protocol, assumed = fills_canvas(size, name) if itself else _protocol(cfg, size, name)
@@ -75,7 +82,16 @@ def from_network(
             whole.to(first.device, first.dtype)
     any_size = not (cfg or {}).get("fixed_input_size", False)
     input_spec = InputSpec(name, in_chans, protocol, form.num_classes, None, any_size, assumed)
-    return Classifier(input_spec, whole, whole, spec, answers_assumed=form.remark)
+    return Classifier(
+        *(input_spec, whole, whole, spec),
+        answers_assumed=form.remark,
+        protocol_at=None if protocol_at is None else partial(_cropped, protocol_at, options),
+    )
+
+
+def _cropped(protocol_at: ProtocolAt, options: InputOptions, side: int) -> ScaleProtocol:
+    """The publisher's rule for a side, with the share of an image that the user asked for."""
+    return options.cropping(protocol_at(side))
 
 
 def _published(network: nn.Module) -> dict[str, Any] | None:
@@ -135,8 +151,9 @@ def from_name(name: str, weights: str | None, options: InputOptions) -> Classifi
     with isolate_rng():
         torch.manual_seed(0)
         network = make_network(spec, num_classes)
-    protocol, assumed = None, ""
+    protocol, assumed, protocol_at = None, "", None
     if entry is not None:
+        protocol_at = partial(_torchvision_at, entry)
         protocol, published = of_torchvision(entry, options.size)
         if figures is None:
             options = dataclasses.replace(options, mean=published.mean, std=published.std)
@@ -146,7 +163,11 @@ def from_name(name: str, weights: str | None, options: InputOptions) -> Classifi
                 f"assumed that images are shown as to {entry}."
             )
     label = name if weights is None else f"{name}@{weights}"
-    return from_network(network, label, options, spec, protocol, assumed)
+    return from_network(network, label, options, spec, protocol, assumed, protocol_at)
+
+
+def _torchvision_at(entry: Any, side: int) -> ScaleProtocol:
+    return of_torchvision(entry, side)[0]
 
 
 def from_checkpoint(path: Path) -> Classifier:

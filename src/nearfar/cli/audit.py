@@ -37,6 +37,8 @@ def audit(
     layers: bool | tuple[str, ...] = False,
     flips: int | None = None,
     axis: str = AuditSpec.axis,
+    sides: tuple[int, ...] = (),
+    quality: int | None = None,
     max_loss: float = AuditSpec.max_loss,
     background: Background | None = None,
     batch_size: int = AuditSpec.batch_size,
@@ -68,12 +70,18 @@ def audit(
         root: folder that holds the dataset, where its name does not say.
         images: how many test images, all classes in proportion; 0 takes all.
         max_skipped: which share of images may be left out because they cannot be read; default: 0.01.
-        scales: at which scales, as factors; default: those of the baseline's protocol. 1 is added.
+        scales: of the axis content: at which scales, as factors; default: those of the baseline's protocol. 1
+            is added.
         layers: measure single layers too: invariance score and equivariance error of the convolutions, or of
             the layers whose names match patterns.
         flips: for how many images the smallest flipping change of scale is searched for; 0 for none;
             default: 200.
-        axis: along what size changes: content zooms what an image shows on a canvas that stays.
+        axis: along what size changes: content zooms what an image shows on a canvas that stays, input changes
+            the side of the network's input, stored the resolution of the image files.
+        sides: of the axes input and stored (longer sides of files): at which, in pixels; default: around the
+            model's own, and in octaves up to the largest image's own, which are added.
+        quality: of the axis stored: of the JPEG file as which a reduced image is written, from 1 to 95;
+            default: it is not written anew.
         max_loss: a classifier holds where its accuracy falls by at most this, as a fraction.
         background: black, grey or edge: what content does not cover; default: as the model was trained, or
             black.
@@ -89,10 +97,11 @@ def audit(
         crop_pct: which share of an image's side the canvas shows; 1: all of it. Default: the model's own.
         out: folder for audit.json, report.html, and audit-skipped.csv where images are left out.
     """
+    measured = (scales, layers, flips, max_loss, background, batch_size, axis, sides, quality)
     return {
         "models": models,
         "data": data,
-        "spec": AuditSpec(scales, layers, flips, max_loss, background, batch_size, axis),
+        "spec": AuditSpec(*measured),
         "selection": ImageSelection(root, images, max_skipped),
         "inputs": InputOptions(mean, std, size, num_classes, answers, output, crop_pct),
         "baseline": baseline,

@@ -99,6 +99,8 @@ class AuditAxis(ABC):
     settings: ClassVar[tuple[str, ...]] = ()
     #: Whether content is zoomed about the canvas's middle, so that flips and layers can be looked at.
     zooms: ClassVar[bool] = False
+    #: Whether a model multiplies more at one point than at another.
+    changes_cost: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

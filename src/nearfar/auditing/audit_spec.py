@@ -28,12 +28,15 @@ class AuditSpec:
             black.
         batch_size: images at a time; it does not change the predictions.
         axis: along what size changes: ``content`` zooms what an image shows on a canvas that stays, ``input``
-            changes the side of the network's input, ``stored`` the resolution of the image files.
+            changes the side of the network's input, ``stored`` the resolution of the image files, ``box``
+            groups things by the sizes that they have.
         sides: of the axes ``input`` (sides of the input) and ``stored`` (longer sides of files): at which, in
             pixels. Default: of ``input`` from 4/7 to twice the model's own, which is added; of ``stored``
             in octaves up to the largest image's own, which is added.
         quality: of the axis ``stored``: of the JPEG file as which an image is written where it is reduced,
             from 1 to 95; default: it is not written anew.
+        bins: of the axis ``box``: in how many groups of equal counts, at least 2; default: 8.
+        crop: of the axis ``box``: show what each box holds, and not the whole image.
 
     Raises:
         InputError: a number out of range, or a point that is named twice.
@@ -48,6 +51,8 @@ class AuditSpec:
     axis: str = "content"
     sides: tuple[int, ...] = ()
     quality: int | None = None
+    bins: int | None = None
+    crop: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -68,6 +73,8 @@ class AuditSpec:
         object.__setattr__(self, "sides", tuple(sorted(sides)))
         if self.quality is not None and not 1 <= self.quality <= 95:
             raise InputError(f"quality is that of a JPEG file, from 1 to 95, got {self.quality}")
+        if self.bins is not None and self.bins < 2:
+            raise InputError(f"bins is how many groups there are, at least 2, got {self.bins}")
 
 
 @dataclass(frozen=True)

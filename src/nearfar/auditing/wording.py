@@ -56,6 +56,16 @@ INPUT_SIDES = AxisWords(
 STORED_SIDES = AxisWords(
     "stored", " px", "longer side of the stored image, pixels", "stored at {count} size{s}"
 )
+#: Of things' boxes, on a network's input and in the file.
+BOX_SIZES = AxisWords(
+    "box",
+    " px",
+    "size of the thing on the network's input, pixels",
+    "counted for one of {count} sizes",
+)
+CROPPED_SIZES = AxisWords(
+    "box", " px", "size of the thing in the file, pixels", "counted for one of {count} sizes"
+)
 #: Of factors by which content is larger.
 ZOOM = AxisWords("content", "×", "size of the thing", "shown at {count} size{s}")
 

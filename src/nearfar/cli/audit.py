@@ -39,6 +39,8 @@ def audit(
     axis: str = AuditSpec.axis,
     sides: tuple[int, ...] = (),
     quality: int | None = None,
+    bins: int | None = None,
+    crop: bool = False,
     max_loss: float = AuditSpec.max_loss,
     background: Background | None = None,
     batch_size: int = AuditSpec.batch_size,
@@ -66,7 +68,8 @@ def audit(
     Args:
         models: a checkpoint (weights.safetensors), NAME@FILE, NAME@pretrained, NAME, x.onnx, x.pt2 or
             package.module:attribute; one or several.
-        data: a dataset's name, or a folder with a sub-folder a class; default: the first checkpoint's.
+        data: a dataset's name, or a folder with a sub-folder a class; of the axis box also COCO's JSON or a
+            CSV file of path, label, x, y, w, h; default: the first checkpoint's.
         root: folder that holds the dataset, where its name does not say.
         images: how many test images, all classes in proportion; 0 takes all.
         max_skipped: which share of images may be left out because they cannot be read; default: 0.01.
@@ -77,11 +80,14 @@ def audit(
         flips: for how many images the smallest flipping change of scale is searched for; 0 for none;
             default: 200.
         axis: along what size changes: content zooms what an image shows on a canvas that stays, input changes
-            the side of the network's input, stored the resolution of the image files.
+            the side of the network's input, stored the resolution of the image files, box groups things by
+            the sizes that they have.
         sides: of the axes input and stored (longer sides of files): at which, in pixels; default: around the
             model's own, and in octaves up to the largest image's own, which are added.
         quality: of the axis stored: of the JPEG file as which a reduced image is written, from 1 to 95;
             default: it is not written anew.
+        bins: of the axis box: in how many groups of equal counts; default: 8.
+        crop: of the axis box: show what each box holds, and not the whole image.
         max_loss: a classifier holds where its accuracy falls by at most this, as a fraction.
         background: black, grey or edge: what content does not cover; default: as the model was trained, or
             black.
@@ -97,11 +103,12 @@ def audit(
         crop_pct: which share of an image's side the canvas shows; 1: all of it. Default: the model's own.
         out: folder for audit.json, report.html, and audit-skipped.csv where images are left out.
     """
-    measured = (scales, layers, flips, max_loss, background, batch_size, axis, sides, quality)
+    measured = (scales, layers, flips, max_loss, background, batch_size)
+    along = (axis, sides, quality, bins, crop)
     return {
         "models": models,
         "data": data,
-        "spec": AuditSpec(*measured),
+        "spec": AuditSpec(*measured, *along),
         "selection": ImageSelection(root, images, max_skipped),
         "inputs": InputOptions(mean, std, size, num_classes, answers, output, crop_pct),
         "baseline": baseline,

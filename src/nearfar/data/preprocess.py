@@ -225,8 +225,11 @@ class Preprocess:
             rendered[torch.tensor(at)] = canvases
         return torch.zeros(0, channels or 3, height, width) if rendered is None else rendered
 
-    def _layout(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Size of the resized image, and where its first pixel lies on the canvas (negative: cut off)."""
+    def layout(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Height and width of an image resized at scale 1, and where its first pixel lies on the canvas.
+
+        Negative: so many rows or columns are cut off.
+        """
         resized = self.resized_size(height, width)
         offsets = [
             (c - r) // 2 if r < c else -round((r - c) / 2)
@@ -237,7 +240,7 @@ class Preprocess:
     def _at_one(self, images: Tensor, margin: int) -> Tensor:
         """Images of one size at scale 1: by Pillow where they are bytes."""
         height, width = images.shape[-2:]
-        resized, (top, left) = self._layout(height, width)
+        resized, (top, left) = self.layout(height, width)
         if (height, width) != resized:
             too_many = resized[0] * resized[1] > _RESIZED_LIMIT
             if images.dtype != torch.uint8 or too_many:
@@ -268,7 +271,7 @@ class Preprocess:
     def _zoomed(self, images: Tensor, factors: Tensor, margin: int) -> Tensor:
         """Images of one size larger by their factors (one for all, or one each) about the canvas's centre."""
         sizes = (int(images.shape[-2]), int(images.shape[-1]))
-        resized, offsets = self._layout(*sizes)
+        resized, offsets = self.layout(*sizes)
         axes = [
             AxisMap(
                 size,

@@ -44,13 +44,19 @@ class UnreadableFilesError(InputError):
         self.skipped = skipped
 
 
-def refuse_too_many(skipped: Sequence[tuple[str, str]], count: int, share: float) -> None:
+def refuse_too_many(
+    skipped: Sequence[tuple[str, str]],
+    count: int,
+    share: float,
+    what: str = "images cannot be read",
+) -> None:
     """Refuses a data set of which too many files cannot be read.
 
     Args:
         skipped: which cannot be read: (path, why).
         count: how many files there are.
         share: how many of them may be left out, from 0 to 1.
+        what: of what there are too many.
 
     Raises:
         UnreadableFilesError: they are more; the first five are named.
@@ -63,7 +69,7 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], count: int, share: float
     if share:
         mend += f", or raise max_skipped={share:g} (of train and convert: data.max_skipped)"
     raise UnreadableFilesError(
-        f"{len(skipped)} of {count} images cannot be read: {named}{more}; {mend}", tuple(skipped)
+        f"{len(skipped)} of {count} {what}: {named}{more}; {mend}", tuple(skipped)
     )
 
 

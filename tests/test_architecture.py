@@ -22,6 +22,7 @@ ORDER = [
     {"conversion"},
     {"training"},
     {"classifiers"},
+    {"wrapping"},
     {"auditing"},
     {"deploy"},
     {"experiments"},

@@ -13,7 +13,7 @@ ROOMS = ["nearfar"] + [
     f"nearfar.{room}"
     for room in (
         *("auditing", "conversion", "counting", "data", "layers"),
-        *("models", "classifiers", "deploy", "training"),
+        *("models", "classifiers", "deploy", "training", "wrapping"),
     )
 ]
 

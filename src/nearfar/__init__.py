@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nearfar.deploy.export import export
     from nearfar.deploy.hub import from_pretrained, push_to_hub, save_pretrained
     from nearfar.deploy.predict import predict
+    from nearfar.deploy.wrap import wrap
     from nearfar.experiments.quickstart import quickstart
     from nearfar.experiments.reproduce import reproduce
     from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
@@ -76,6 +77,7 @@ __all__ = [
     "save_pretrained",
     "scales",
     "train",
+    "wrap",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -93,7 +95,7 @@ __getattr__, __dir__ = lazy_names(
         "nearfar.pyramid": "Pyramid",
         "nearfar.classifiers": "load_classifier",
         "nearfar.scale_sets": "scales",
-        "nearfar.deploy": "convert export from_pretrained predict push_to_hub save_pretrained",
+        "nearfar.deploy": "convert export from_pretrained predict push_to_hub save_pretrained wrap",
         "nearfar.training": "FitSpec ModelSpec TrainerSpec load_checkpoint train",
     },
 )

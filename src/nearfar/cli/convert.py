@@ -114,7 +114,7 @@ def run(arguments: list[str]) -> int:
     method = cls(**settings) if cls else options["method"]
     with shown_progress() as progress:
         result = convert_model(method=method, **call, progress=progress)
-    _show(result)
+    show_conversion(result)
     return 1 if result.accepted is False else 0
 
 
@@ -168,7 +168,8 @@ def _with_settings(cls: type[ConversionMethod] | None) -> Callable[..., Any]:
     return command
 
 
-def _show(result: ConvertResult) -> None:
+def show_conversion(result: ConvertResult) -> None:
+    """What was changed, a table of what that did, and what to do next."""
     for sentence in summary(result):
         console.print(f"- {sentence}", highlight=False, soft_wrap=True)
     if result.audit is not None:

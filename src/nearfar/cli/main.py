@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Train one net under one recipe.",
     "audit": "Measure how a trained net's accuracy changes with the size of things.",
     "convert": "Make a trained network scale-aware, and hold it against what it was.",
+    "wrap": "Put a trained network over several sizes, without training, within a budget.",
     "export": "Write a net as ONNX or a torch.export program, checked against the original.",
     "predict": "Ask a net, or an exported file, about images.",
     "reproduce": "Run one of the papers' comparisons and set our figures beside theirs.",
@@ -46,6 +47,7 @@ start here:
   nearfar train --config recipes/digits_si.yaml
   nearfar audit runs/digits_si/weights.safetensors
   nearfar convert runs/digits_si/weights.safetensors antialias --recalibrate
+  nearfar wrap runs/digits_plain/weights.safetensors --budget 1.5
   nearfar export runs/digits_si/weights.safetensors --out digits.onnx
   nearfar predict digits.onnx photos/
   nearfar reproduce mnist-scale --fast

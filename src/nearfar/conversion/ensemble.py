@@ -60,7 +60,7 @@ class PyramidEnsemble(ConversionMethod):
                 raise InputError(
                     f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}"
                 )
-        self._over(nn.Identity(), 1)  # the network's own checks of these numbers
+        self.over(nn.Identity(), 1)  # the network's own checks of these numbers
 
     @property
     def trains_original(self) -> bool:
@@ -129,7 +129,7 @@ class PyramidEnsemble(ConversionMethod):
                     f"which a level has ({fault}); {fixed}, or other scales"
                 )
 
-    def _over(self, network: nn.Module, side: int | None) -> HierarchicalNet:
+    def over(self, network: nn.Module, side: int | None) -> HierarchicalNet:
         """The voting network over another, or the cascade."""
         window: Any = {"image": "image", "all": None, "fixed": side}[self.window]
         settings = (self.scales, self.reduction, window, self.temperature)
@@ -139,7 +139,7 @@ class PyramidEnsemble(ConversionMethod):
 
 
 def _over_a_pyramid(old: nn.Module, conversion: PyramidEnsemble, side: int | None) -> nn.Module:
-    whole = conversion._over(old, side)
+    whole = conversion.over(old, side)
     first = next((p for p in old.parameters() if p.is_floating_point()), None)
     if first is not None:
         whole.to(device=first.device, dtype=first.dtype)  # the learnt reduction, if there is one

@@ -6,6 +6,9 @@ from nearfar.deploy.convert import convert
 from nearfar.deploy.export import ExportResult, export
 from nearfar.deploy.hub import HubClassifier, from_pretrained, push_to_hub, save_pretrained
 from nearfar.deploy.predict import Prediction, predict
+from nearfar.deploy.wrap import wrap
+from nearfar.deploy.wrap_result import WrapResult
+from nearfar.deploy.wrap_spec import WrapSpec
 
 __all__ = [
     "CheckSpec",
@@ -14,10 +17,13 @@ __all__ = [
     "FinetuneSpec",
     "HubClassifier",
     "Prediction",
+    "WrapResult",
+    "WrapSpec",
     "convert",
     "export",
     "from_pretrained",
     "predict",
     "push_to_hub",
     "save_pretrained",
+    "wrap",
 ]

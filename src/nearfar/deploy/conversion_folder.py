@@ -15,11 +15,9 @@ from torch import nn
 
 from nearfar.atomic import make_folder, write_atomically
 from nearfar.classifiers.answers import AsLogits
-from nearfar.conversion import ConversionMethod
-from nearfar.data import DataSpec, ScaleDataModule
+from nearfar.data import DataSpec
 from nearfar.data.unreadable import SKIPPED
 from nearfar.deploy.conversion_result import ConvertResult
-from nearfar.deploy.origin import Origin, digest
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, save_checkpoint
 from nearfar.training.run_folder import WEIGHTS
@@ -34,19 +32,13 @@ _NO_DATA = DataSpec()
 
 
 @contextmanager
-def claim(
-    out: Path | str | None,
-    conversion: ConversionMethod,
-    origin: Origin,
-    images: ScaleDataModule | None,
-    settings: Mapping[str, Any],
-) -> Iterator[Path]:
+def claim(out: Path | str | None, settings: Mapping[str, Any]) -> Iterator[Path]:
     """Makes ``out`` this conversion's folder; without one, a folder for the time of the block.
 
     Args:
         out: the folder.
-        conversion, origin, images, settings: all that decides the outcome, the original's weights
-            included: a conversion that is there already is taken up only where all of it is the same.
+        settings: all that decides the outcome, the original's weights included: a conversion that is there
+            already is taken up only where all of it is the same.
 
     Raises:
         InputError: ``out`` holds something else than this conversion, finished or interrupted.
@@ -56,17 +48,7 @@ def claim(
             yield Path(folder)
         return
     out = Path(out)
-    record = _plain(
-        {
-            "schema": "nearfar.conversion/1",
-            "model": dataclasses.asdict(origin.spec),
-            "conversion": conversion.as_dict(),
-            "data": None if images is None else dataclasses.asdict(images.spec),
-            "weights": digest(origin.network),
-            "images": None if images is None else images.fingerprint(),
-            **settings,
-        }
-    )
+    record = _plain({"schema": "nearfar.conversion/1", **settings})
     marker = out / _MARKER
     if not is_free(out) and _read(marker) != record:
         raise InputError(
@@ -100,7 +82,7 @@ def write_conversion(
     network: nn.Module,
     spec: ModelSpec,
     recipe: Recipe | None,
-    images: ScaleDataModule | None,
+    fingerprint: Mapping[str, Any] | None,
 ) -> Path:
     """Writes weights and report.
 
@@ -110,7 +92,7 @@ def write_conversion(
         network: the converted one, without its normalisation.
         spec: what builds the converted one.
         recipe: of the training after it, or what it would have been; ``None`` where there are no images.
-        images: to train and compare on.
+        fingerprint: of the recipe's images.
 
     Returns:
         The file of weights.
@@ -134,7 +116,7 @@ def write_conversion(
             "classes_named": input_spec.class_names is not None,
             "without_data": without_data or not result.labelled,
             "rebuilt": result.rebuilt,
-            "data": None if images is None else images.fingerprint(),
+            "data": None if fingerprint is None else dict(fingerprint),
             "normalisation": None if figures is None else dataclasses.asdict(figures),
             "conversion": report,
             **versions(),
@@ -214,5 +196,5 @@ def verdict(result: ConvertResult) -> str:
         return f"At scale 1 {moved} than before: within the {100 * result.max_loss:g} that may be lost."
     return (
         f"NOT ACCEPTED: at scale 1 {moved} than before, and {100 * result.max_loss:g} may be lost. "
-        f"Recalibrate, fine-tune (longer), convert fewer layers, or allow more with max_loss."
+        f"{result.remedy}"
     )

@@ -59,6 +59,11 @@ class ConvertResult:
         return self.right("original")[1.0] - self.right("converted")[1.0]
 
     @property
+    def remedy(self) -> str:
+        """What can be done where too much is lost at scale 1, in a sentence."""
+        return "Recalibrate, fine-tune (longer), convert fewer layers, or allow more with max_loss."
+
+    @property
     def accepted(self) -> bool | None:
         """Whether no more than ``max_loss`` was lost at scale 1; ``None`` where nothing was compared."""
         return None if self.loss is None else self.loss <= self.max_loss + 1e-12

@@ -23,7 +23,7 @@ from nearfar.deploy.conversion_data import UNLABELLED, held_out, images_for, sof
 from nearfar.deploy.conversion_folder import claim, is_free, write_conversion
 from nearfar.deploy.conversion_result import ConvertResult
 from nearfar.deploy.conversion_settings import CheckSpec, FinetuneSpec
-from nearfar.deploy.origin import Origin, origin_of
+from nearfar.deploy.origin import Origin, digest, origin_of
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step, silent
 from nearfar.training import ModelSpec, Recipe, TrainerSpec, train_recipe
@@ -102,13 +102,14 @@ def convert(
     if data is not None:
         images = _images(data, opened, RANDOM_SCALE if tuning else None, check.images, out)
     job = _Job(opened, origin, conversion, recalibrate, tuning, images, progress)
-    with claim(out, conversion, origin, images, job.settings()) as folder:
+    with claim(out, job.settings()) as folder:
         if images is not None:
             list_skipped(images.skipped, folder / SKIPPED)
             converted, plan = job.adapted(converted, plan, images, folder)
         result = job.compared(converted, plan, check.max_loss)
         if out is not None:
-            path = write_conversion(folder, result, converted, job.spec, job.recipe, images)
+            prints = None if images is None else images.fingerprint()
+            path = write_conversion(folder, result, converted, job.spec, job.recipe, prints)
             result = dataclasses.replace(result, path=path)
     return result
 
@@ -153,9 +154,14 @@ class _Job:
         return Recipe(self.spec, self.images.spec, tuning.fit, tuning.seed, TrainerSpec())
 
     def settings(self) -> dict[str, Any]:
-        """What decides the outcome besides the original, the method and the images, as plain data."""
-        tuning = self.tuning or FinetuneSpec()
+        """What decides the outcome, as plain data."""
+        tuning, images = self.tuning or FinetuneSpec(), self.images
         return {
+            "model": dataclasses.asdict(self.origin.spec),
+            "conversion": self.conversion.as_dict(),
+            "data": None if images is None else dataclasses.asdict(images.spec),
+            "weights": digest(self.origin.network),
+            "images": None if images is None else images.fingerprint(),
             "fit": dataclasses.asdict(tuning.fit) if self.tuning else None,
             "recalibrate": self.recalibrate,
             "distill": tuning.distill,

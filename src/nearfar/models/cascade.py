@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,19 @@ from nearfar.pyramid import Pyramid
 from nearfar.reference import is_ordinary, is_reference_only
 from nearfar.scale_sets import ScaleSet
 
-__all__ = ["CascadeNet"]
+__all__ = ["CascadeNet", "vote_of"]
+
+
+def vote_of(levels: Sequence[Tensor], reduction: Reduction) -> Tensor:
+    """What levels say together: their log-probabilities ``[..., K]``, reduced → log-probabilities.
+
+    Args:
+        levels: at least one.
+        reduction: ``logsumexp`` (the mean of their probabilities), ``mean`` (of their logits) or ``max``.
+    """
+    count = len(levels)
+    together = Pyramid(tuple(levels), tuple(map(float, range(count))), (None,) * count, None)
+    return pyramid.collapse(together, reduction).log_softmax(dim=-1)  # type: ignore[arg-type]
 
 
 class CascadeNet(HierarchicalNet):
@@ -91,7 +105,7 @@ class CascadeNet(HierarchicalNet):
         scales = self.looks(x)
         for number, scale in enumerate(scales, start=1):
             levels = [*levels, self.look(x[unsure], scale)]
-            vote = self._vote_of(levels)
+            vote = vote_of(levels, self.reduction)
             done = self._is_sure(vote) | (number == len(scales))
             answers.append(vote[done])
             order.append(unsure[done])
@@ -106,16 +120,11 @@ class CascadeNet(HierarchicalNet):
         votes = []
         for scale in self.looks(x):
             levels.append(self.look(x, scale))
-            votes.append(self._vote_of(levels))
+            votes.append(vote_of(levels, self.reduction))
         answer = votes[-1]
         for vote in reversed(votes[:-1]):
             answer = torch.where(self._is_sure(vote).unsqueeze(1), vote, answer)
         return answer
-
-    def _vote_of(self, levels: list[Tensor]) -> Tensor:
-        nowhere = (None,) * len(levels)
-        log_p = Pyramid(tuple(levels), self.scales[: len(levels)], nowhere, None)
-        return pyramid.collapse(log_p, self.reduction).log_softmax(dim=-1)  # type: ignore[arg-type]
 
     def _is_sure(self, vote: Tensor) -> Tensor:
         return vote.amax(dim=1).exp() >= self.threshold

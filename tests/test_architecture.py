@@ -9,7 +9,7 @@ import pytest
 
 ORDER = [
     {"errors", "version", "progress", "reference", "_lazy", "_timm_names"},
-    {"scale_sets", "atomic", "provenance"},
+    {"scale_sets", "atomic", "provenance", "records"},
     {"grid"},
     {"symbolic_sizes"},
     {"resampling"},

@@ -15,6 +15,7 @@ from nearfar.classifiers.answers import read_answers
 from nearfar.classifiers.classifier import Classifier, LogitsFunction
 from nearfar.classifiers.functions import Called
 from nearfar.classifiers.input_spec import InputOptions, InputSpec, fills_canvas
+from nearfar.classifiers.program_check import check_program, tensors_only
 from nearfar.data import Normalised
 from nearfar.errors import InputError, first_line
 
@@ -223,15 +224,17 @@ def from_program(path: Path, options: InputOptions) -> Classifier:
     """
     if not path.is_file():
         raise InputError(f"no program at {path}; name a .pt2 that torch.export.save wrote")
+    check_program(path)
     carried = {PROGRAM_SPEC_KEY: ""}
     try:
-        program = torch.export.load(str(path), extra_files=carried)
+        with tensors_only():
+            program = torch.export.load(str(path), extra_files=carried)
+        module = program.module()
     except Exception as cause:  # whatever the damage makes the reader trip over
         reason = first_line(cause)
         raise InputError(
             f"{path} cannot be read as a program of torch.export: {reason}; export it again"
         ) from cause
-    module = program.module()
     shape = _input_shape(program, path)
     return classifier_of(path, module, module, shape, carried[PROGRAM_SPEC_KEY], options)
 

@@ -10,9 +10,12 @@ from typing import Any, Literal, get_args
 
 from nearfar.data import Normalisation, ScaleProtocol
 from nearfar.errors import InputError
+from nearfar.records import as_dataclass, as_typed, parse_json, short_repr
 
 __all__ = ["Answers", "InputOptions", "InputSpec", "fills_canvas"]
 
+#: More of either is no classifier of images, and would ask for a machine's memory.
+_MOST_CHANNELS, _MOST_CLASSES = 4096, 1_000_000
 _SCHEMA = "nearfar.input_spec/1"
 Answers = Literal["logits", "probabilities", "multilabel"]
 """What a model's numbers are; several labels at once are refused."""
@@ -116,6 +119,11 @@ class InputSpec:
     assumed: str = ""
 
     def __post_init__(self) -> None:
+        for name, most in (("in_chans", _MOST_CHANNELS), ("num_classes", _MOST_CLASSES)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(
+                    f"{name} of {self.name} must be from 1 to {most:,}, got {short_repr(getattr(self, name))}"
+                )
         if self.class_names is not None:
             object.__setattr__(self, "class_names", tuple(self.class_names))
             if len(self.class_names) != self.num_classes:
@@ -162,33 +170,33 @@ class InputSpec:
         Raises:
             InputError: not an input spec, or one of a later form.
         """
-        try:
-            fields: dict[str, Any] = json.loads(text)
-            if fields["schema"] != _SCHEMA:
-                raise InputError(
-                    f"{source} is an input spec of the form {fields['schema']!r}, this nearfar reads "
-                    f"{_SCHEMA!r}; export the model again"
-                )
-            preprocess = fields["input"]
-            keys = ("canvas", "content", "side", "interpolation")
-            return cls(
-                str(fields["name"]),
-                int(preprocess["in_chans"]),
-                ScaleProtocol(
-                    **{key: preprocess[key] for key in keys},
-                    background=preprocess.get("background", "black"),  # older specs do not say
-                ),
-                int(fields["num_classes"]),
-                fields["class_names"],
-                bool(preprocess["any_size"]),
-                str(preprocess.get("assumed", "")),
-            )
-        except (ValueError, KeyError, TypeError) as cause:
-            if isinstance(cause, InputError):
-                raise
+        mend = "export the model again"
+        fields = parse_json(text, source, mend)
+        schema = fields.get("schema") if isinstance(fields, dict) else None
+        if schema != _SCHEMA:
             raise InputError(
-                f"{source} is not an input spec as 'nearfar export' writes it ({cause}); export the model "
-                f"again"
+                f"{source} is an input spec of the form {short_repr(schema)}, this nearfar reads "
+                f"{_SCHEMA!r}; {mend}"
+            )
+        try:
+            preprocess = as_typed(dict[str, Any], fields.get("input"), "input")
+            keys = ("canvas", "content", "side", "interpolation")
+            protocol = {key: preprocess[key] for key in keys}
+            protocol["background"] = preprocess.get("background", "black")  # older specs do not say
+            parts = {
+                "name": fields["name"],
+                "in_chans": preprocess["in_chans"],
+                "protocol": protocol,
+                "num_classes": fields["num_classes"],
+                "class_names": fields["class_names"],
+                "any_size": preprocess["any_size"],
+                "assumed": preprocess.get("assumed", ""),
+            }
+            return as_dataclass(cls, parts, "it")
+        except (InputError, KeyError) as cause:
+            reason = f"it lacks {cause}" if isinstance(cause, KeyError) else cause
+            raise InputError(
+                f"{source} is not an input spec as 'nearfar export' writes it ({reason}); {mend}"
             ) from cause
 
 

@@ -21,6 +21,7 @@ from nearfar.deploy import Prediction
 from nearfar.deploy import predict as predict_images
 from nearfar.errors import InputError
 from nearfar.progress import Progress, silent
+from nearfar.records import parse_json
 
 EXAMPLES = """\
   nearfar predict resnet18@pretrained photo.jpg
@@ -31,6 +32,9 @@ exit status:
   0 every image was answered, 1 some could not be read (each has a line that says why),
   2 none could, or something else given cannot be used
 """
+
+#: Characters of a file's first line that tell whether it holds answers.
+_LONGEST_LINE = 1_000_000
 
 Format = Literal["jsonl", "table"]
 
@@ -128,9 +132,9 @@ def _check_free(out: Path) -> None:
         return
     try:
         with out.open(encoding="utf-8") as file:
-            first = file.readline()
-        ours = not first or "path" in json.loads(first)
-    except (OSError, ValueError, TypeError):
+            first = file.readline(_LONGEST_LINE)
+        ours = not first or "path" in parse_json(first, str(out), "")
+    except (OSError, UnicodeDecodeError, InputError, TypeError):
         ours = False
     if not ours:
         raise InputError(f"{out} exists and holds no answers; choose another file with --out")

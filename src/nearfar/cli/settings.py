@@ -11,7 +11,7 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, get_loader
@@ -21,13 +21,13 @@ from nearfar.data import DataSpec, list_sources
 from nearfar.data.sources import is_own
 from nearfar.errors import InputError
 from nearfar.models import input_size
+from nearfar.records import check_extent, described_type, short_repr
 from nearfar.training import ModelSpec
 
 __all__ = ["Settings", "element_of", "photo_sizes", "read_mapping", "written_out"]
 
 
 _JSON = re.compile(r"\[|(true|false|null)$", re.IGNORECASE)
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
 
 class Settings:
@@ -90,7 +90,7 @@ class Settings:
             self._shortened.add(key)
             return written_out(group, key, value)
         if not isinstance(value, dict):
-            raise InputError(f"{key} must hold options by name, got {value!r}")
+            raise InputError(f"{key} must hold options by name, got {short_repr(value)}")
         return value
 
     def _typed(self, key: str, value: Any, hint: Any) -> Any:
@@ -104,7 +104,7 @@ class Settings:
                 typed = self._parser.parse_object({key: reading}, defaults=False)[key]
                 break
         else:
-            raise InputError(f"{key} must be {_described(hint)}, got {value!r}")
+            raise InputError(f"{key} must be {_described(hint)}, got {short_repr(value)}")
         if typed is None and not _takes_none(hint):
             raise InputError(
                 f"{key} must be {_described(hint)}, got null; leave it out for its default"
@@ -155,8 +155,13 @@ def read_mapping(text: bytes, origin: str) -> dict[Any, Any]:
     """A mapping in YAML."""
     try:
         values = get_loader("yaml")(text.decode())
-    except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise InputError(f"{origin} is not YAML: {cause}; mend it there") from cause
+        check_extent(values)
+    # ValueError: bytes that are no text, numbers of thousands of digits, too many levels.
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:
+        reason = "it is nested too deep" if isinstance(cause, RecursionError) else cause
+        raise InputError(
+            f"{origin} is not YAML that can be read: {reason}; mend it there"
+        ) from cause
     if not isinstance(values, dict):
         kind = type(values).__name__
         raise InputError(f"{origin} must hold options by name, such as 'seed: 1', got {kind}")
@@ -184,15 +189,14 @@ def _dotted(hints: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 
 
 def _described(hint: Any) -> str:
+    """A type in words, lists as a command line has them."""
     kinds = get_args(hint)
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, kinds))}"
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(map(_described, kinds))
     if element_of(hint):
         count = "" if ... in kinds or len(kinds) == 1 else f"{len(kinds)} "
-        return f"{count}{_NAMES.get(kinds[0], 'a word')[2:]}s with commas between"
-    return _NAMES.get(hint, "a mapping such as {name: value}" if get_origin(hint) else "a text")
+        return f"{count}{described_type(kinds[0]).removeprefix('a ')}s with commas between"
+    return described_type(hint)
 
 
 def written_out(group: type, key: str, word: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nearfar.data.canvas import FILTERS, AxisMap, Filter, read_canvas, read_canvases
 from nearfar.errors import InputError
+from nearfar.records import short_repr
 from nearfar.scale_sets import as_scales
 
 __all__ = ["Background", "Colour", "Images", "Preprocess", "Side", "in_channels"]
@@ -32,6 +33,8 @@ Images = Tensor | Sequence[Tensor]
 _Render = Callable[[Tensor, Tensor], Tensor]
 
 _GREY = 0.5
+#: Side of a canvas or content in pixels: a batch of such images is more than a machine holds.
+_LONGEST = 16_384
 #: Where resizing all of an image would take more pixels than this, only what the canvas sees is resized.
 _RESIZED_LIMIT = 100_000_000
 
@@ -335,9 +338,12 @@ def in_channels(images: Tensor, channels: int | None) -> Tensor:
 
 def _as_size(name: str, size: int | Sequence[int]) -> int | tuple[int, int]:
     sides = tuple(size) if isinstance(size, Sequence) else (size,)
-    if len(sides) not in (1, 2) or not all(isinstance(n, int) and n >= 1 for n in sides):
+    if len(sides) not in (1, 2) or not all(
+        isinstance(n, int) and 1 <= n <= _LONGEST for n in sides
+    ):
         raise InputError(
-            f"{name} must be a whole number of at least 1 pixel, or two (height, width), got {name}={size}"
+            f"{name} must be a whole number from 1 to {_LONGEST} pixels, or two (height, width), got "
+            f"{name}={short_repr(size)}"
         )
     return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
 

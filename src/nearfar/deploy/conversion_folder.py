@@ -19,6 +19,7 @@ from nearfar.data import DataSpec
 from nearfar.data.unreadable import SKIPPED
 from nearfar.deploy.conversion_result import ConvertResult
 from nearfar.errors import InputError
+from nearfar.records import parse_json
 from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, save_checkpoint
 from nearfar.training.run_folder import WEIGHTS
 from nearfar.version import versions
@@ -66,8 +67,8 @@ def is_free(out: Path) -> bool:
 
 def _read(marker: Path) -> Any:
     try:
-        return json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_json(marker.read_bytes(), str(marker), "convert again")
+    except (OSError, InputError):
         return None
 
 

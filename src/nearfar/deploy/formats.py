@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.export import ExportedProgram
 from nearfar.classifiers.exported_files import ONNX_SPEC_KEY, PROGRAM_SPEC_KEY, input_spec_path
 from nearfar.deploy.capture import Openness, quietly
 from nearfar.errors import InputError
+from nearfar.records import parse_json
 
 __all__ = ["FORMATS", "Format", "format_of", "refuse_what_is_not_ours"]
 
@@ -161,7 +161,7 @@ def refuse_what_is_not_ours(path: Path, kind: Format) -> None:
 
 def _is_input_spec(path: Path) -> bool:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        fields = parse_json(path.read_bytes(), str(path), "export again")
+    except (InputError, OSError):
         return False
     return isinstance(fields, dict) and str(fields.get("schema")).startswith("nearfar.input_spec/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from nearfar.errors import InputError
 from nearfar.experiments.tables.table import Run, RunResult, Table
 from nearfar.experiments.writing import SCHEMA, with_changes
+from nearfar.records import as_dataclass, as_typed, parse_json
 from nearfar.training import Recipe
 
 __all__ = ["external_results"]
@@ -54,16 +54,11 @@ def external_results(
 
 
 def _read(table: Table, file: Path) -> list[RunResult]:
+    mend = f"name a results.json of {table.name} or its folder"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_bytes(), str(file), mend)
     except OSError as cause:
-        raise InputError(
-            f"{file} cannot be read: {cause.strerror}; name a results.json of {table.name} or its folder"
-        ) from cause
-    except ValueError as cause:
-        raise InputError(
-            f"{file} is no JSON ({cause}); name a results.json of {table.name} or its folder"
-        ) from cause
+        raise InputError(f"{file} cannot be read: {cause.strerror}; {mend}") from cause
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise InputError(
@@ -89,16 +84,24 @@ def _read(table: Table, file: Path) -> list[RunResult]:
 
 def _measured(table: Table, row: Mapping[str, Any], run: Mapping[str, Any]) -> RunResult:
     values = {key: value for key, value in run.items() if key not in _SAID}
-    figure = values[table.columns[0].key]
-    if not isinstance(figure, int | float | None) or isinstance(figure, bool):
-        raise ValueError(f"figure {figure!r}")
-    provenance = {key: run["made"][key] for key in _PROVENANCE}
-    provenance["versions"] = dict(provenance["versions"])
-    provenance["images"] = run["made"].get("images", "")
+    values[table.columns[0].key]  # without which it is no run
+    for column in table.columns:
+        as_typed(float | None, values.get(column.key), column.key)
+    provenance: dict[str, Any] = {
+        key: as_typed(str | int | dict[str, str], run["made"][key], key) for key in _PROVENANCE
+    }
+    provenance["versions"] = as_typed(dict[str, str], provenance["versions"], "versions")
+    provenance["images"] = as_typed(str, run["made"].get("images", ""), "images")
     provenance["recipe"] = with_changes(row["recipe"], run["recipe"])
-    return RunResult(
-        row["name"], run["seed"], values, row["parameters"], run["best_epoch"], provenance
-    )
+    fields = {
+        "row": row["name"],
+        "seed": run["seed"],
+        "values": values,
+        "parameters": row["parameters"],
+        "best_epoch": run["best_epoch"],
+        "provenance": provenance,
+    }
+    return as_dataclass(RunResult, fields, "run")
 
 
 def _recipe(measured: RunResult) -> Recipe | None:

@@ -18,6 +18,7 @@ from nearfar.experiments.tables import TABLES
 from nearfar.experiments.tables.table import Run, RunResult, Table, TableRow
 from nearfar.experiments.writing import TableStatus, as_json, as_markdown
 from nearfar.progress import Progress, silent
+from nearfar.records import parse_json
 
 __all__ = ["ReproduceResult", "reproduce"]
 
@@ -195,7 +196,8 @@ def _check_editions(measured: Iterable[RunResult]) -> None:
 
 def _results(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / _FIGURES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        path = folder / _FIGURES
+        content = parse_json(path.read_bytes(), str(path), "write it again with --now")
+    except (OSError, InputError):
         return {}
     return content if isinstance(content, dict) else {}

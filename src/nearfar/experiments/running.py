@@ -23,6 +23,7 @@ from nearfar.errors import InputError
 from nearfar.experiments.tables.table import Run, RunResult, Table
 from nearfar.progress import Progress, Step, quiet_lightning
 from nearfar.provenance import machine, today
+from nearfar.records import as_dataclass, parse_json
 from nearfar.training import Recipe, train
 from nearfar.training.run_folder import WEIGHTS
 from nearfar.version import versions
@@ -44,10 +45,11 @@ def finished(table: Table, run: Run, work: Path) -> RunResult | None:
     if not file.is_file() or not (work / run.folder / WEIGHTS).is_file():
         return None
     try:
-        result = RunResult(**json.loads(file.read_text(encoding="utf-8")))
+        record = parse_json(file.read_bytes(), str(file), "measure again")
+        result = as_dataclass(RunResult, record, "measurement")
         same = Recipe.from_dict(result.provenance["recipe"]) == run.recipe
         return result if same and result.provenance["measure"] == table.version else None
-    except (ValueError, TypeError, KeyError, InputError):  # of another version: measure again
+    except (OSError, KeyError, InputError):  # damaged, or of another version: measure again
         return None
 
 

@@ -59,7 +59,8 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     state |= {name: own[name] for name in batches}  # what old files of batch norms do not have
     missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
     shapes = [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
-    if missing or unknown or shapes:
+    kinds = [n for n in own.keys() & state.keys() if not _is_copyable(state[n])]
+    if missing or unknown or shapes or kinds:
         faults = [
             f"{what} {', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}"
             for what, names in (("lacks", missing), ("has unknown", unknown))
@@ -69,6 +70,7 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
             f"{n} is {tuple(state[n].shape)} where {tuple(own[n].shape)} is needed"
             for n in shapes[:3]
         ]
+        faults += [f"has at {n} no dense tensor of real numbers" for n in sorted(kinds)[:3]]
         raise InputError(
             f"{path} does not fit {type(model).__name__}: it {'; '.join(faults)}; build the network with the "
             f"options that the weights were trained with (num_classes, in_chans, …)"
@@ -140,7 +142,9 @@ def _read(path: Path) -> Any:
                 ) from cause
             # A dictionary with a default is one of which no other class may stand in the place.
             plain = full == "collections.defaultdict"
-            stand_in = _empty_dictionary if plain else type(full, (_StandIn,), {})
+            stand_in = (
+                _empty_dictionary if plain else type(full.replace("\0", "?"), (_StandIn,), {})
+            )
             stand_ins.append((stand_in, full))
 
 
@@ -157,6 +161,12 @@ class _StandIn:
 def _empty_dictionary(*_: Any) -> dict[Any, Any]:
     """What a dictionary with a default begins as."""
     return {}
+
+
+def _is_copyable(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers can become a network's."""
+    is_dense = tensor.layout == torch.strided and not tensor.is_meta
+    return is_dense and not (tensor.is_complex() or tensor.is_quantized)
 
 
 def _reason(cause: Exception) -> str:

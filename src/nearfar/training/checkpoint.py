@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from nearfar.atomic import write_atomically
 from nearfar.data import DataSpec, Normalisation, Normalised
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
+from nearfar.records import as_typed, parse_json, short_repr
+from nearfar.training.construction import construction_limit
 from nearfar.training.network import make_network
 from nearfar.training.specs import ModelSpec, Recipe
 
@@ -46,6 +48,22 @@ _SOURCES = {
         "pretrained_file",
     ),
     *("weights", "weights_backbone"),
+}
+#: Types of what is read of a record. What else it holds is passed on as it is.
+_FIELDS: dict[str, Any] = {
+    "recipe": dict[str, Any],
+    "in_chans": int,
+    "class_names": list[str],
+    "normalisation": Normalisation | None,
+    "rebuilt": bool,
+    "without_data": bool,
+    "classes_named": bool,
+    "data": dict[str, Any] | None,
+    "edition": str | None,
+    "best_epoch": int | None,
+    "validation_accuracy": float | None,
+    "validation_loss": float | None,
+    TRAINED_OPTIONS: dict[str, Any] | None,
 }
 _VALIDATION = ("validation_accuracy", "validation_loss")
 
@@ -119,19 +137,21 @@ def read_record(path: Path | str) -> dict[str, Any]:
             f"{path} holds weights without nearfar's record of the network they belong to; name a "
             f"weights.safetensors that 'nearfar train' wrote"
         )
-    try:
-        record: dict[str, Any] = dict(json.loads(metadata[_KEY]))
-    except ValueError as cause:
-        raise InputError(f"{path}: nearfar's record in it cannot be read: {cause}") from cause
+    name, mend = f"nearfar's record in {path}", "take a whole copy of the file, or train again"
+    record = as_typed(dict[str, Any], parse_json(metadata[_KEY], name, mend, finite=False), name)
     if record.get("format") != _FORMAT:
         raise InputError(
-            f"{path} has checkpoint format {record.get('format')}, this nearfar reads {_FORMAT}; "
-            f"train again or install the nearfar that wrote it ({record.get('nearfar')})"
+            f"{path} has checkpoint format {short_repr(record.get('format'))}, this nearfar reads {_FORMAT}; "
+            f"train again or install the nearfar that wrote it ({str(record.get('nearfar'))[:20]})"
         )
     missing = [key for key in ("recipe", "in_chans", "class_names") if key not in record]
     if missing:
-        raise InputError(f"{path}: nearfar's record in it lacks {', '.join(missing)}")
-    return record
+        raise InputError(f"{name} lacks {', '.join(missing)}; {mend}")
+    for key in _FIELDS.keys() & record.keys():
+        as_typed(_FIELDS[key], record[key], f"{name}: {key}")
+    if record["in_chans"] < 1 or not record["class_names"]:
+        raise InputError(f"{name} must have a channel and a class at least; {mend}")
+    return dict(record)
 
 
 def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Checkpoint:
@@ -152,9 +172,9 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Check
             f"{path} was converted from a module that only Python builds ({recipe.model.name}); read it with "
             f"nearfar.load_checkpoint(path, network), where network is converted alike"
         )
-    model = network or _build(recipe, record)
     with safe_open(str(path), framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    model = network or _build(recipe, record, stored)
     state = unique_state(model)
     misfits = sorted(
         name
@@ -214,7 +234,7 @@ def with_options(path: Path | str, options: Mapping[str, Any], out: Path | str) 
     model = dataclasses.replace(recipe.model, options={**old_options, **dict(options)})
     recipe = dataclasses.replace(recipe, model=model)
     try:
-        network = _build(recipe, record)
+        network = _build(recipe, record, load_checkpoint(path).model.state_dict())
         load_checkpoint(path, network)
     except InputError as cause:
         hint = (
@@ -240,8 +260,8 @@ def data_change(old: dict[str, Any] | None, new: dict[str, Any]) -> str:
     """
     if old is None or old == new:
         return ""
-    if old["images"] != new["images"]:
-        return f"{old['images']} images then, {new['images']} now"
+    if old.get("images") != new["images"]:
+        return f"{short_repr(old.get('images'))} images then, {new['images']} now"
     return f"{new['images']} images then and now, with other labels, in another order or parted otherwise"
 
 
@@ -272,12 +292,28 @@ def _without_sources(spec: ModelSpec) -> ModelSpec:
     return dataclasses.replace(spec, options=options)
 
 
-def _build(recipe: Recipe, record: dict[str, Any]) -> nn.Module:
-    """The recipe's network for a record's classes and channels, without the trained weights."""
-    return make_network(
-        _without_sources(recipe.model),
-        len(record["class_names"]),
-        record["in_chans"],
-        side=max(recipe.data.protocol.canvas_size),
-        weights=False,
-    )
+def _build(recipe: Recipe, record: dict[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """The recipe's network for a record's classes and channels, without the trained weights.
+
+    Args:
+        recipe, record: from the file.
+        weights: the trained ones: a network much larger than they are is not begun to be built.
+    """
+    spec = _without_sources(recipe.model)
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    try:
+        with construction_limit(numbers, len(weights)):
+            return make_network(
+                spec,
+                len(record["class_names"]),
+                record["in_chans"],
+                side=max(recipe.data.protocol.canvas_size),
+                weights=False,
+            )
+    except InputError:
+        raise
+    except Exception as cause:  # whatever anybody's builder makes of wrong options
+        raise InputError(
+            f"the network {spec.name!r} cannot be built as its record says: {first_line(cause)}; take a "
+            f"whole copy of the file, or train again"
+        ) from cause

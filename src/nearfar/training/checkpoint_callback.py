@@ -24,6 +24,7 @@ from nearfar.training.run_folder import (
     last_path,
     write_state,
 )
+from nearfar.training.saved_state import check_optimizer, check_schedules, check_tensors
 from nearfar.training.specs import Recipe
 
 __all__ = ["ExactCheckpoint"]
@@ -73,6 +74,7 @@ class ExactCheckpoint(Callback):
         if self.state is None:
             return
         assert isinstance(pl_module, ClassifierModule)
+        self._check_state(trainer, self.state)
         trainer.strategy.load_optimizer_state_dict({"optimizer_states": [self.state["optimizer"]]})
         configs = trainer.lr_scheduler_configs
         for config, schedule in zip(configs, self.state["schedules"], strict=True):
@@ -87,6 +89,26 @@ class ExactCheckpoint(Callback):
             mean.weight = self.state[name]["count"][rank].to(mean.weight)
         set_position(trainer, self.state["epoch"], self.state["batch"], self.state["steps"])
         self.state = None  # its tensors are no longer needed
+
+    def _check_state(self, trainer: L.Trainer, state: dict[str, Any]) -> None:
+        """Refuses a state that does not fit the optimiser, the rates' schedules and the processes."""
+        path = last_path(self.folder)
+        fresh = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+        try:
+            check_optimizer(
+                state["optimizer"], trainer.optimizers[0], f"the optimiser's state in {path}"
+            )
+            check_schedules(state["schedules"], fresh, f"the schedules in {path}")
+            sums = {
+                "sum": torch.zeros(trainer.world_size),
+                "count": torch.zeros(trainer.world_size),
+            }
+            for name in _MEANS:
+                check_tensors(state[name], sums, f"{name} in {path}")
+        except InputError as cause:
+            raise InputError(
+                f"{cause}; remove {self.folder / 'checkpoints'} to train from the beginning"
+            ) from cause
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves: only now is everything of the previous epoch done."""

@@ -66,7 +66,7 @@ def _sizes_in(spec: ModelSpec, file: Path) -> tuple[int | None, int | None]:
     # torchvision's networks do not say which layer is the classifier: it is the last.
     classifier = _weight(state, layers.get("classifier") if layers else _last_layer(network))
     first_conv = _weight(state, layers.get("first_conv"))
-    classes = None if classifier is None else int(classifier.shape[0])
+    classes = None if classifier is None or not classifier.dim() else int(classifier.shape[0])
     channels = None if first_conv is None or first_conv.dim() != 4 else int(first_conv.shape[1])
     return classes, channels
 

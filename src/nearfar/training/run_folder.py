@@ -22,6 +22,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from nearfar.atomic import atomic_path, make_folder, write_atomically
 from nearfar.data.unreadable import SKIPPED
 from nearfar.errors import InputError, first_line
+from nearfar.records import check_extent
+from nearfar.training.saved_state import BEST_FIELDS, LAST_FIELDS, check_fields
 from nearfar.training.specs import Recipe
 
 __all__ = [
@@ -113,8 +115,11 @@ def _is_config(config: Path) -> bool:
 
 def _holds_recipe(config: Path, recipe: Recipe) -> bool:
     try:
-        return Recipe.from_dict(yaml.safe_load(config.read_text(encoding="utf-8"))) == recipe
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, InputError):
+        record = yaml.safe_load(config.read_text(encoding="utf-8"))
+        check_extent(record)
+        return Recipe.from_dict(record) == recipe
+    # ValueError: no text, numbers of thousands of digits, or what the recipe refuses.
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
         return False
 
 
@@ -158,7 +163,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 def read_best(folder: Path) -> tuple[BestEpoch, dict[str, Any]] | None:
     """The best epoch and its weights; ``None`` if they cannot be read."""
-    state = _read(best_path(folder))
+    state = _read(best_path(folder), BEST_FIELDS)
     return None if state is None else (BestEpoch(**state["best"]), state["weights"])
 
 
@@ -171,7 +176,7 @@ def read_last(folder: Path, versions: dict[str, str]) -> dict[str, Any] | None:
     """
     if not last_path(folder).is_file():
         return None
-    state = _read(last_path(folder))
+    state = _read(last_path(folder), LAST_FIELDS)
     if state is not None and state["best"]["epoch"] >= 0:
         # Kills come between the two files: the best may be newer than the last, never older.
         best = read_best(folder)
@@ -192,11 +197,13 @@ def read_last(folder: Path, versions: dict[str, str]) -> dict[str, Any] | None:
     return state
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, fields: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         # Tensors and plain data only: a file from elsewhere cannot run code.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         readable = isinstance(state, dict) and state.get("format") == _FORMAT
+        if readable:
+            check_fields(state, fields, "its state")
     except Exception as cause:  # torch.load has no one class of errors for damaged files
         log.warning("%s cannot be read: %s", path, first_line(cause))
         return None

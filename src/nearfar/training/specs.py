@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from nearfar.conversion import ConversionMethod, as_method
-from nearfar.data import DataSpec, Normalisation, ScaleProtocol
+from nearfar.data import DataSpec, Normalisation
 from nearfar.errors import InputError
+from nearfar.records import as_dataclass, as_typed
 from nearfar.training.fit_spec import FitSpec
 
 __all__ = ["FitSpec", "ModelSpec", "Recipe", "TrainerSpec", "check_tensorboard"]
@@ -162,17 +163,11 @@ class Recipe:
         """
         try:
             # Nothing stands for a split that is left out: which images were trained on depends on it.
-            data = {**record["data"], "split": record["data"]["split"]}
-            data["protocol"] = ScaleProtocol(**data["protocol"])
-            data["root"] = Path(data["root"]) if data["root"] else None
-            return cls(
-                ModelSpec(**record["model"]),
-                DataSpec(**data),
-                FitSpec(**record["fit"]),
-                int(record["seed"]),
-                TrainerSpec(**record["trainer"]),
-            )
-        except (KeyError, TypeError) as cause:
+            for part, key in (("data", "split"), ("data", "protocol")):
+                if key not in as_typed(dict[str, Any], record.get(part), part):
+                    raise InputError(f"{part} lacks {key}")
+            return as_dataclass(cls, record, "recipe")
+        except (AttributeError, InputError) as cause:
             raise InputError(f"not a record of a nearfar training run: {cause}") from cause
 
 

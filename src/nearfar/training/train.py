@@ -32,7 +32,16 @@ from nearfar.training.lightning_module import ClassifierModule
 from nearfar.training.lightning_trainer import count_devices, run_trainer
 from nearfar.training.network import make_network
 from nearfar.training.processes import ProcessInfo, find_process, launch
-from nearfar.training.run_folder import WEIGHTS, MetricsFile, claimed, read_best, read_last
+from nearfar.training.run_folder import (
+    WEIGHTS,
+    MetricsFile,
+    best_path,
+    claimed,
+    last_path,
+    read_best,
+    read_last,
+)
+from nearfar.training.saved_state import check_tensors
 from nearfar.training.seeding import check_seed, reproducible
 from nearfar.training.specs import FitSpec, ModelSpec, Recipe, TrainerSpec, check_tensorboard
 from nearfar.training.sync_batchnorm import sync_batch_norms
@@ -347,6 +356,8 @@ def _fit(
         # What was logged after the state was written is logged again.
         loggers.append(TensorBoardLogger(out, "tensorboard", "", purge_step=steps))
     if state is not None:
+        state_name = f"the state in {last_path(out)}"
+        check_tensors(state["module"], module.state_dict(), state_name)
         module.load_state_dict(state["module"])
         images.begin_at(state["epoch"], state["batch"])
     run_trainer(module, images, recipe, out, process, checkpoint, loggers)
@@ -366,7 +377,10 @@ def _save_best(recipe: Recipe, images: ScaleDataModule, out: Path) -> None:
     on hardware that does not repeat bits, may have gone on without finding that epoch the best again.
     """
     state = read_best(out)
-    assert state is not None, "the run has just written it"
+    if state is None:
+        raise InputError(
+            f"{best_path(out)} cannot be read; remove {out / 'checkpoints'} to train from the beginning"
+        )
     best, weights = state
     normalisation = recipe.model.normalisation() or images.normalisation()
     colours = images.colours()

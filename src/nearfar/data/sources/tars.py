@@ -16,9 +16,14 @@ from nearfar.data.image_index import ImageIndex
 from nearfar.data.sources.parts import FolderContent, Parts, folder_shaped, named_parts, shard_part
 from nearfar.data.sources.registry import register_index
 from nearfar.errors import InputError
+from nearfar.records import short_repr
 
 __all__ = ["TarMember", "shard_index", "shard_parts", "tar_index", "tar_parts"]
 
+#: A class's number in a shard: a list of names that long is made for it.
+_HIGHEST = 999_999
+#: Bytes of a file that holds such a number.
+_LONGEST_NUMBER = 64
 # Where an image lies, folder by folder, and the image.
 _Placed = tuple[tuple[str, ...], "TarMember"]
 
@@ -155,21 +160,12 @@ def shard_index(root: Path | None) -> tuple[ImageIndex, str]:
         for key, member in images.items():
             if key not in numbers:
                 raise InputError(f"{member} has no class: {key}.cls is not beside it; add it")
-            text = numbers[key].open().read().decode(errors="replace").strip()
-            if not text.isdecimal():
-                raise InputError(
-                    f"{numbers[key]} must hold a class's number from 0, got {text[:20]!r}"
-                )
-            labelled.append((part, int(text), member))
+            labelled.append((part, _class_number(numbers[key]), member))
     highest = max((number for _, number, _ in labelled), default=0)
     names = [str(i) for i in range(highest + 1)]
     names_file = tars[0].parent / "classes.txt"
     if names_file.is_file():
-        names = [
-            line.strip()
-            for line in names_file.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        ]
+        names = _class_names(names_file)
         if highest >= len(names):
             raise InputError(
                 f"{names_file} names {len(names)} classes, but the shards have the class {highest}; name each"
@@ -177,6 +173,23 @@ def shard_index(root: Path | None) -> tuple[ImageIndex, str]:
     return _parts(labelled, tuple(names), parts), file_identity(
         [*tars, *([names_file] if names_file.is_file() else [])], "wds"
     )
+
+
+def _class_number(member: TarMember) -> int:
+    text = member.open().read(_LONGEST_NUMBER).decode(errors="replace").strip()
+    if not text.isdecimal() or int(text) > _HIGHEST:
+        raise InputError(
+            f"{member} must hold a class's number from 0 to {_HIGHEST}, got {short_repr(text)}"
+        )
+    return int(text)
+
+
+def _class_names(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as cause:
+        raise InputError(f"{file} is not text: {cause}; write a class's name a line") from cause
+    return [line.strip() for line in lines if line.strip()]
 
 
 def shard_parts(root: Path | None) -> Parts | None:
@@ -255,6 +268,7 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, TarMember]]:
     """Files in a tar file, each with its path inside; links and paths that lead out of it are refused."""
     counts: Counter[str] = Counter()
     try:
+        length = tar.stat().st_size
         # "r:", not "r": what is compressed cannot be read from the middle.
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
@@ -264,12 +278,27 @@ def _members(tar: Path) -> Iterator[tuple[PurePosixPath, TarMember]]:
                         f"{tar} holds {info.name!r}, which is a link, a device, or a path that leads out of "
                         f"it; an archive of images needs none: pack it afresh without"
                     )
+                if info.issparse() or not 0 <= info.size <= length - info.offset_data:
+                    raise InputError(
+                        f"{tar} holds {info.name!r}, which is sparse or longer than the archive; pack it "
+                        f"afresh"
+                    )
                 counts[info.name] += 1
                 if counts[info.name] > 1 and info.isfile():
                     raise InputError(f"{tar} holds {info.name!r} twice; pack it afresh")
                 if info.isfile():
                     yield name, TarMember(tar, info.name, info.offset_data, info.size)
-    except (tarfile.TarError, OSError, EOFError) as cause:
+    # The reader of headers checks few of the numbers and texts in them.
+    except (
+        tarfile.TarError,
+        OSError,
+        EOFError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as cause:
+        if isinstance(cause, InputError):
+            raise
         raise InputError(
             f"{tar} is no whole, uncompressed tar file: {cause}; unpack compressed ones with gunzip or the "
             f"like, and fetch damaged ones again"

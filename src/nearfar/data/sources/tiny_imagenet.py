@@ -13,6 +13,7 @@ from nearfar.data.sources.registry import register_source
 from nearfar.data.stored_images import PathEntry, hold_images
 from nearfar.data.unreadable import refuse_too_many
 from nearfar.errors import InputError
+from nearfar.records import short_repr
 
 __all__ = ["tiny_imagenet_source"]
 
@@ -44,6 +45,12 @@ def tiny_imagenet_source(root: Path | None) -> LabelledImages:
         )
     wnids = _lines(folder / "wnids.txt")
     number = {wnid: i for i, wnid in enumerate(wnids)}
+    odd = [wnid for wnid in wnids if not wnid.isalnum()]  # such as a path that would lead elsewhere
+    if odd:
+        raise InputError(
+            f"{folder / 'wnids.txt'} must name a class a line, such as n01443537, got {short_repr(odd[0])}; "
+            f"unpack Tiny ImageNet afresh"
+        )
     if len(number) < len(wnids) or len(wnids) < 2:
         raise InputError(
             f"{folder / 'wnids.txt'} must name at least two classes, each once, got {len(wnids)} lines "

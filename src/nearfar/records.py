@@ -1,4 +1,4 @@
-"""Records: plain data out of JSON and YAML that anybody may have written, checked by type before it is used.
+"""Records: plain data out of JSON and YAML that anybody may have written, checked by type; and tables as CSV.
 
 A record never decides what is run: it is numbers, words, lists and mappings, within bounds, and it becomes a
 dataclass only where every value has the type of its field.
@@ -6,17 +6,19 @@ dataclass only where every value has the type of its field.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nearfar.errors import InputError, first_line
 
-__all__ = ["as_dataclass", "as_typed", "check_extent", "described_type", "parse_json", "short_repr"]
+__all__ = ["as_csv", "as_dataclass", "as_typed", "check_extent", "described_type", "parse_json", "short_repr"]
 
 #: Levels of lists and mappings within each other; ours have eight.
 _DEPTH = 64
@@ -30,6 +32,7 @@ _NAMES = {
     str: "a text",
     Path: "a path",
 }
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _Class = TypeVar("_Class")
 
 
@@ -222,6 +225,27 @@ def described_type(hint: Any) -> str:
     if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
         return "a mapping of names to values"
     return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def as_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A line of names, and a line for each row.
+
+    Spreadsheets run a text that begins like a formula: before ``=``, ``+``, ``-``, ``@`` and controls it gets an
+    apostrophe, which they do not show.
+
+    Args:
+        names: of the columns.
+        rows: values by name; what a row lacks is empty.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def short_repr(value: Any) -> str:

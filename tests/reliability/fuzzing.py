@@ -1,9 +1,9 @@
-"""Readers under mutated files: ``python tests/reliability/fuzzing.py [--readers A,B] [--count N | --minutes M]``.
+"""Readers under mutated files: ``python tests/reliability/fuzzing.py [--readers A,B] [--minutes M]``.
 
 Every case is decided by the reader's name and a number, so that one that fails can be run again with
 ``--readers NAME --number N``. Cases run in a process of their own with a bound on its memory; one that takes
-longer than :data:`LIMIT_S` is interrupted, and where native code does not let itself be interrupted the process
-is ended and begun anew after that case.
+longer than :data:`LIMIT_S` is interrupted, and where native code does not let itself be interrupted the
+process is ended and begun anew after that case.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if __name__ == "__main__":
 from reliability.readers import READERS
 
 from nearfar.errors import InputError
+from nearfar.provenance import machine, today
+from nearfar.version import versions
 
 #: Seconds that an input may take; a reader that takes longer hangs.
 LIMIT_S = 10.0
@@ -85,7 +87,7 @@ def _worker(name, numbers, deadline, sender):
 
 
 def fuzz(name, count=None, minutes=None, first=0):
-    """Numbers of outcomes of a reader, and its failures: ``(Counter, {number: failure}, how many were tried)``."""
+    """Numbers of outcomes of a reader, its failures by number, and how many inputs were tried."""
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     READERS[name].warm()
     outcomes, failures = Counter(), {}
@@ -117,6 +119,19 @@ def fuzz(name, count=None, minutes=None, first=0):
         failures[number] = outcome
         first = number + 1
     return outcomes, failures, sum(outcomes.values())
+
+
+def write(path, readers):
+    """Adds readers' figures to those in a file."""
+    before = json.loads(path.read_text())["readers"] if path.is_file() else {}
+    record = {
+        "command": f"python tests/reliability/fuzzing.py {' '.join(sys.argv[1:])}",
+        "date": today(),
+        "machine": machine(),
+        "versions": versions(),
+        "readers": {**before, **readers},
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def main():
@@ -156,17 +171,7 @@ def main():
             "failures": dict(kinds),
         }  # fmt: skip
         if options.out:
-            from nearfar.provenance import machine, today
-            from nearfar.version import versions
-
-            before = json.loads(options.out.read_text())["readers"] if options.out.is_file() else {}
-            options.out.write_text(
-                json.dumps(
-                    {"command": f"python tests/reliability/fuzzing.py {' '.join(sys.argv[1:])}", "date": today(),
-                     "machine": machine(), "versions": versions(), "readers": {**before, **record}},
-                    indent=1,
-                ) + "\n"
-            )  # fmt: skip
+            write(options.out, record)
     return 1 if failed else 0
 
 

@@ -19,8 +19,9 @@ ODD_VALUES = (
 )  # fmt: skip
 #: Bytes that mean something in one of the formats.
 TOKENS = (
-    b"\x00", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06",
-    b"..", b"../", b"/", b"\n", b"\t", b",", b"{", b"}", b"[", b"]", b'"', b"null", b"NaN", b"-1", b"1e999",
+    b"\x00", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"PK\x03\x04", b"PK\x01\x02",
+    b"PK\x05\x06", b"..", b"../", b"/", b"\n", b"\t", b",", b"{", b"}", b"[", b"]", b'"', b"null", b"NaN",
+    b"-1", b"1e999",
     b"\xff\xd8\xff", b"\xff\xda", b"IHDR", b"IEND", b"GIF89a", b"Exif\x00\x00", b"GNU.sparse.major=1\n",
     b"9" * 30, b"\x80\x02", b"cos\nsystem\n", b"ustar", b"x" * 300,
 )  # fmt: skip
@@ -182,8 +183,17 @@ def mutated_tar(draw, content):
             field, length = draw.choice(
                 ((0, 100), (100, 8), (124, 12), (156, 1), (157, 100), (257, 8), (345, 155))
             )
-            token = draw.choice((b"../../x", b"/x", b"\xff" * length, b"7" * length, b"\x80" + b"\xff" * 11,
-                                 b"gLKxSDV1234567"[draw.randrange(14) :][:1], b"", b"\0" * length))  # fmt: skip
+            kind = b"gLKxSDV1234567"[draw.randrange(14) :][:1]
+            tokens = (
+                b"../../x",
+                b"/x",
+                b"\xff" * length,
+                b"7" * length,
+                b"\x80" + b"\xff" * 11,
+                kind,
+                b"",
+            )
+            token = draw.choice(tokens)
             head[field : field + length] = token[:length].ljust(length, b"\0")
         head[148:156] = b" " * 8
         head[148:156] = b"%06o\0 " % sum(head)

@@ -15,6 +15,7 @@ from nearfar.classifiers.answers import read_answers
 from nearfar.classifiers.classifier import Classifier, LogitsFunction
 from nearfar.classifiers.functions import Called
 from nearfar.classifiers.input_spec import InputOptions, InputSpec, fills_canvas
+from nearfar.classifiers.onnx_check import check_onnx
 from nearfar.classifiers.program_check import check_program, tensors_only
 from nearfar.data import Normalised
 from nearfar.errors import InputError, first_line
@@ -159,12 +160,13 @@ def from_onnx(path: Path, options: InputOptions) -> Classifier:
         raise InputError(
             f"{path} needs onnxruntime, which is not installed: pip install 'nearfar[export]'"
         ) from cause
+    check_onnx(path)
     settings = onnxruntime.SessionOptions()
     # As many threads as torch has, so that figures of both can be compared.
     settings.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(
-            str(path), settings, providers=["CPUExecutionProvider"]
+            str(path), settings, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as cause:  # the runtime's own classes, none of them public
         reason = first_line(cause)

@@ -29,12 +29,12 @@ _OPERATOR = re.compile(
 )
 _TOUCHES_FILES = "torch.ops.aten.from_file"
 #: Functions in the expressions of sizes, by which torch writes them.
-_FUNCTIONS = frozenset(
+_FUNCTIONS = frozenset(  # a list of them would take fifty lines
     """Symbol Integer Rational Float Add Mul Pow Max Min Mod Abs Eq Ne Equality Unequality StrictLessThan
     LessThan StrictGreaterThan GreaterThan And Or Not Piecewise ExprCondPair Identity floor ceiling sqrt
     FloorDiv CeilDiv CleanDiv ModularIndexing PythonMod Where IntTrueDiv FloatTrueDiv FloatPow PowByNatural
-    CeilToInt FloorToInt TruncToInt TruncToFloat RoundToInt RoundDecimal ToFloat IsNonOverlappingAndDenseIndicator
-    LShift RShift BitwiseFn_bitwise_and BitwiseFn_bitwise_or MaxFn MinFn""".split()
+    CeilToInt FloorToInt TruncToInt TruncToFloat RoundToInt RoundDecimal ToFloat LShift RShift
+    IsNonOverlappingAndDenseIndicator BitwiseFn_bitwise_and BitwiseFn_bitwise_or MaxFn MinFn""".split()  # noqa: SIM905
 )
 _NAME = re.compile(r"[A-Za-z]\w{0,40}")
 #: Files of a program that hold pickles of objects.
@@ -58,7 +58,9 @@ def check_program(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
-                    raise InputError(f"it holds {short_repr(info.filename)} compressed, or not whole")
+                    raise InputError(
+                        f"it holds {short_repr(info.filename)} compressed, or not whole"
+                    )
                 parts = info.filename.split("/")
                 if parts[-1].startswith(_OBJECTS):
                     raise InputError(f"it holds the pickled object {short_repr(parts[-1])}")
@@ -115,7 +117,9 @@ def _check_expression(text: Any) -> None:
     functions = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
         if isinstance(node, ast.Name):
-            allowed = node.id in _FUNCTIONS if id(node) in functions else bool(_NAME.fullmatch(node.id))
+            allowed = (
+                node.id in _FUNCTIONS if id(node) in functions else bool(_NAME.fullmatch(node.id))
+            )
         elif isinstance(node, ast.Constant):
             allowed = not isinstance(node.value, str) or bool(_NAME.fullmatch(node.value))
             allowed = allowed and isinstance(node.value, (bool, int, float, str))
@@ -128,7 +132,16 @@ def _check_expression(text: Any) -> None:
 
 
 _SYNTAX = (
-    *(ast.Expression, ast.Call, ast.keyword, ast.Load, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare),
+    *(
+        ast.Expression,
+        ast.Call,
+        ast.keyword,
+        ast.Load,
+        ast.BinOp,
+        ast.UnaryOp,
+        ast.BoolOp,
+        ast.Compare,
+    ),
     *(ast.Tuple, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
 )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -115,13 +113,10 @@ class Count:
         """
         columns = " ".join(column.name for column in dataclasses.fields(Row))
         names = columns.replace(" field ", " field_height field_width ").split()
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        for line in self.as_dict()["rows"]:
+        lines = self.as_dict()["rows"]
+        for line in lines:
             line["field_height"], line["field_width"] = line.pop("field") or ("", "")
             line["output"] = "×".join(map(str, line["output"]))
             line["covers"] = str(line["covers"]).lower()
-            writer.writerow(line)
-        writer.writerow({"name": "total", **{name: getattr(self, name) for name in SUMS}})
-        return text.getvalue()
+        total = {"name": "total", **{name: getattr(self, name) for name in SUMS}}
+        return as_csv(names, [*lines, total])

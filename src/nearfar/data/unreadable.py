@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from nearfar.atomic import write_atomically
 from nearfar.errors import InputError
+from nearfar.records import as_csv
 
 __all__ = [
     "SKIPPED",
@@ -120,8 +119,5 @@ def list_skipped(skipped: Skipped, file: Path) -> None:
     if not skipped:
         file.unlink(missing_ok=True)
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "reason"))
-    writer.writerows(skipped)
-    write_atomically(file, text.getvalue())
+    names = ("path", "reason")
+    write_atomically(file, as_csv(names, [dict(zip(names, row, strict=True)) for row in skipped]))

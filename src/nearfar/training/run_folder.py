@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 from argparse import Namespace
@@ -22,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from nearfar.atomic import atomic_path, make_folder, write_atomically
 from nearfar.data.unreadable import SKIPPED
 from nearfar.errors import InputError, first_line
-from nearfar.records import check_extent
+from nearfar.records import as_csv, check_extent
 from nearfar.training.saved_state import BEST_FIELDS, LAST_FIELDS, check_fields
 from nearfar.training.specs import Recipe
 
@@ -247,8 +245,4 @@ class MetricsFile(Logger):
         integers = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
         self.rows.append({**row, **integers, **({} if step is None else {"step": step})})
         columns = sorted({name for row in self.rows for name in row})
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_atomically(self.path, text.getvalue())
+        write_atomically(self.path, as_csv(columns, self.rows))

@@ -18,7 +18,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from nearfar.errors import InputError, first_line
 
-__all__ = ["as_csv", "as_dataclass", "as_typed", "check_extent", "described_type", "parse_json", "short_repr"]
+__all__ = [
+    "as_csv",
+    "as_dataclass",
+    "as_typed",
+    "check_extent",
+    "described_type",
+    "parse_json",
+    "short_repr",
+]
 
 #: Levels of lists and mappings within each other; ours have eight.
 _DEPTH = 64
@@ -230,8 +238,8 @@ def described_type(hint: Any) -> str:
 def as_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """A line of names, and a line for each row.
 
-    Spreadsheets run a text that begins like a formula: before ``=``, ``+``, ``-``, ``@`` and controls it gets an
-    apostrophe, which they do not show.
+    Spreadsheets run a text that begins like a formula: before ``=``, ``+``, ``-``, ``@`` and controls it gets
+    an apostrophe, which they do not show.
 
     Args:
         names: of the columns.
@@ -245,7 +253,12 @@ def as_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = f"'{value}" if value.startswith(_FORMULA) else value
+    return text.replace(
+        "\r", "\\r"
+    )  # which csv leaves unquoted, and its reader takes for a line's end
 
 
 def short_repr(value: Any) -> str:

@@ -226,8 +226,8 @@ def test_cards_are_read_back_as_they_were_written():
     with pytest.raises(InputError, match="answers with 2 numbers, got 3 class names"):
         InputSpec("net", 3, shown, 2, ("a", "b", "c"))
     for text, said in (
-        ("{", "is not an input spec as 'nearfar export' writes it"),
-        ("{}", "is not an input spec"),
+        ("{", "is not JSON that can be read"),
+        ("{}", "of the form None, this nearfar reads"),
         (
             json.dumps({"schema": "nearfar.input_spec/9"}),
             "of the form 'nearfar.input_spec/9', this nearfar reads",

@@ -112,7 +112,7 @@ def test_a_command_s_help_shows_its_examples_and_options(capsys, name):
         ("train --fit.momentum 0.9 --out {tmp}", "the optimizer 'adamw' takes no momentum"),
         (
             "train --data.protocol.canvas 0",
-            "data.protocol: canvas must be a whole number of at least 1 pixel.* got canvas=0",
+            "data.protocol: canvas must be a whole number from 1 to 16384 pixels.* got canvas=0",
         ),
         (
             "train --model.options '{{levels: [3]}}' --model.name cnn_small --out {tmp}",

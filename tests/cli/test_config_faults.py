@@ -111,7 +111,7 @@ def test_null_is_taken_only_where_it_means_something(refused):
     )
     assert "5 things cannot be used: " in message
     assert "fit.lr must be a number, got null; leave it out for its default" in message
-    assert "model.options must be a mapping such as {name: value}, got null" in message
+    assert "model.options must be a mapping of names to values, got null" in message
     assert "seed must be a whole number, got null" in message
     assert "data.protocol must hold options by name, got None" in message
 

@@ -220,7 +220,9 @@ def test_fields_that_a_record_leaves_out_have_their_defaults():
     assert recipe.data == recipe.data.explicit()
     assert recipe.data.train == 900
     del record["data"]["split"]  # whose default depends on the files
-    with pytest.raises(InputError, match="not a record of a nearfar training run: 'split'"):
+    with pytest.raises(
+        InputError, match="not a record of a nearfar training run: data lacks split"
+    ):
         Recipe.from_dict(record)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import socket
 import struct
@@ -17,11 +16,18 @@ from nearfar.errors import InputError
 from nearfar.models import create_model
 from nearfar.models.initialisation import draw_weights
 from nearfar.progress import Step
-from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, load_checkpoint, train
+from nearfar.training import (
+    FitSpec,
+    ModelSpec,
+    Recipe,
+    TrainerSpec,
+    load_checkpoint,
+    prepare_network,
+    train,
+)
 from nearfar.training.checkpoint import read_record, save_checkpoint
 from nearfar.training.run_folder import WEIGHTS
 
-TRAIN = importlib.import_module("nearfar.training.train")
 DATA = DataSpec(train=128, validation=60, test=60)
 FIT = FitSpec(epochs=2)
 
@@ -143,7 +149,7 @@ def test_a_last_batch_of_one_image_is_fine_for_other_nets(tmp_path, monkeypatch)
     data = DataSpec(train=65, validation=60, test=60)
     go = partial(train, ModelSpec("cnn_small", {"norm": True}), data, FitSpec(epochs=1))
     looked = go(out=tmp_path / "looked")
-    monkeypatch.setattr(TRAIN, "_check_training_mode", lambda *args: None)
+    monkeypatch.setattr(prepare_network, "_check_training_mode", lambda *args: None)
     assert looked.path.read_bytes() == go(out=tmp_path / "not").path.read_bytes()
 
 
@@ -229,7 +235,10 @@ def test_refusals_of_checkpoints(run, tmp_path):
         (lambda: FitSpec(epochs=0), "fit needs epochs >= 1"),
         (lambda: FitSpec(lr=float("nan")), "lr > 0"),
         (lambda: train(seed=-1), "seed must be from 0 to 4294967295, got -1"),
-        (lambda: Recipe.from_dict({"model": {}}), "not a record of a nearfar training run: 'data'"),
+        (
+            lambda: Recipe.from_dict({"model": {}}),
+            "not a record of a .* run: data must be a mapping",
+        ),
     ],
 )
 def test_refusals(make, message):

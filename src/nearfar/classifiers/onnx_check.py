@@ -67,8 +67,8 @@ def _check(path: Path, size: int, _changed: int) -> None:
         status = subprocess.run(command, timeout=limit, capture_output=True, check=False).returncode  # noqa: S603
     except subprocess.TimeoutExpired as cause:
         raise InputError(
-            f"{path} was not opened and asked by onnxruntime within {limit:g} s; export it again, or, where the "
-            f"machine is slow, allow more with the environment variable {_SETTING}"
+            f"{path} was not opened and asked by onnxruntime within {limit:g} s; export it again, or, where "
+            f"the machine is slow, allow more with the environment variable {_SETTING}"
         ) from cause
     if status < 0:
         raise InputError(

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nearfar.records import as_csv
+
 __all__ = ["SUMS", "Count", "Kind", "Reach", "Row"]
 
 Kind = Literal["convolution", "dense", "pool", "scale layer", "product", "other"]

@@ -1,0 +1,33 @@
+"""Readers under mutated files: a right result or one clear error, nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from reliability.fuzzing import fuzz
+from reliability.readers import READERS
+
+#: Inputs a reader in the slow tier; together more than 10,000.
+MANY = {"programs": 150, "interrupted_runs": 150, "onnx": 150, "results": 400}
+#: Those that answer in milliseconds.
+QUICK = ("idx", "tar", "shards", "annotations", "checkpoints", "pickles", "measurements", "images")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_few_mutated_files_end_in_a_result_or_one_clear_error(name):
+    outcomes, failures, tried = fuzz(name, count=40)
+    assert failures == {}
+    assert tried == 40
+    assert outcomes["refused"] > 0 or name == "measurements"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(READERS))
+def test_mutated_files_end_in_a_result_or_one_clear_error(name):
+    count = MANY.get(name, 1000)
+    _, failures, tried = fuzz(name, count=count)
+    assert failures == {}
+    assert tried == count
+
+
+def test_the_slow_tier_tries_more_than_ten_thousand():
+    assert sum(MANY.get(name, 1000) for name in READERS) >= 10_000

@@ -226,7 +226,7 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
         (lambda run: run["made"].pop("machine"), "'machine'"),
         (lambda run: run["made"].update(versions="all"), "versions must be a mapping"),
         (lambda run: run.pop("error"), "'error'"),
-        (lambda run: run.update(error="abc"), "figure 'abc'"),
+        (lambda run: run.update(error="abc"), "error must be a number or null, got 'abc'"),
         (lambda run: run.update(recipe=[]), "list"),
     ):
         other = json.loads(json.dumps(held))

@@ -235,7 +235,7 @@ def test_what_another_table_or_recipe_or_version_found_is_not_taken(tiny, tmp_pa
         with pytest.raises(InputError, match=f"is damaged, a run lacks or has a wrong .*{said}"):
             reproduce("tiny", **elsewhere)
     file.write_text("[1")
-    with pytest.raises(InputError, match=r"results.json is no JSON"):
+    with pytest.raises(InputError, match=r"results.json is not JSON that can be read"):
         reproduce("tiny", **elsewhere)
     with pytest.raises(
         InputError, match=r"cannot be read: No such file .* name a results.json of tiny"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
+from typing import Literal
 
-from nearfar.classifiers import Answers
+from nearfar.classifiers import Answers, InputOptions
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
-from nearfar.deploy import ExportResult
+from nearfar.deploy import ExportResult, export_looks
 from nearfar.deploy import export as export_model
 from nearfar.progress import Progress, silent
 
@@ -17,6 +19,7 @@ EXAMPLES = """\
   nearfar export resnet18@pretrained --out resnet18.pt2
   nearfar export resnet20_cifar@weights.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 \\
       --out resnet20.onnx
+  nearfar export runs/wrap/weights.safetensors --looks onnx --out wrapped
 """
 
 
@@ -32,8 +35,9 @@ def export(
     output: str | None = None,
     crop_pct: float | None = None,
     tolerance: float = 1e-4,
+    looks: Literal["onnx", "pt2"] | None = None,
     progress: Progress = silent,
-) -> ExportResult:
+) -> tuple[ExportResult, ...]:
     """Writes a classifier as a file that runs without nearfar: ONNX, or a program of torch.export.
 
     The file takes images [B, C, H, W] of values from 0 to 1, normalises them itself and gives logits.
@@ -52,28 +56,28 @@ def export(
         output: name of the output with the classes' numbers, where the model has several.
         crop_pct: which share of an image's side the canvas shows; 1: all of it. Default: the model's own.
         tolerance: how far an answer may differ, as a share of the largest answer to the batch.
+        looks: onnx or pt2: write a cascade as one such file for each look, and cascade.json, into the folder
+            out; an engine that stops where it is sure then pays for the looks it needs.
         progress: called after each step.
     """
-    return export_model(
-        model,
-        out,
-        mean=mean,
-        std=std,
-        size=size,
-        num_classes=num_classes,
-        answers=answers,
-        output=output,
-        crop_pct=crop_pct,
-        tolerance=tolerance,
-        progress=progress,
-    )
+    described = InputOptions(mean, std, size, num_classes, answers, output, crop_pct)
+    if looks is not None:
+        described.check_unset(model)
+        return export_looks(model, out, ending=f".{looks}", tolerance=tolerance, progress=progress)
+    settings = dataclasses.asdict(described)
+    return (export_model(model, out, **settings, tolerance=tolerance, progress=progress),)
 
 
 def run(arguments: list[str]) -> None:
     """Parses, runs, shows."""
     options = parse_call(export, arguments, EXAMPLES, positional=True)
     with shown_progress() as progress:
-        result = export(**options, progress=progress)
+        results = export(**options, progress=progress)
+    for result in results:
+        _show(result)
+
+
+def _show(result: ExportResult) -> None:
     shapes = ", ".join("×".join(map(str, shape)) for shape in result.shapes)
     quoted = shlex.quote(str(result.path))
     lines = [

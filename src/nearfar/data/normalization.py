@@ -70,6 +70,11 @@ class Normalised(nn.Module):
             values = torch.tensor(getattr(normalisation, name)).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
+    def around(self, network: nn.Module) -> Normalised:
+        """Another network, whose input is normalised likewise."""
+        figures = (tuple(getattr(self, name).flatten().tolist()) for name in ("mean", "std"))
+        return Normalised(network, Normalisation(*figures)).to(self.mean.device, self.mean.dtype)
+
     def forward(self, images: Tensor) -> Tensor:
         """The network's answer to normalised images."""
         answer: Tensor = self.network((images - self.mean) / self.std)

@@ -4,6 +4,7 @@ from nearfar.deploy.conversion_result import ConvertResult
 from nearfar.deploy.conversion_settings import CheckSpec, FinetuneSpec
 from nearfar.deploy.convert import convert
 from nearfar.deploy.export import ExportResult, export
+from nearfar.deploy.export_looks import export_looks
 from nearfar.deploy.hub import HubClassifier, from_pretrained, push_to_hub, save_pretrained
 from nearfar.deploy.predict import Prediction, predict
 from nearfar.deploy.wrap import wrap
@@ -21,6 +22,7 @@ __all__ = [
     "WrapSpec",
     "convert",
     "export",
+    "export_looks",
     "from_pretrained",
     "predict",
     "push_to_hub",

@@ -25,7 +25,7 @@ from nearfar.atomic import write_atomically
 from nearfar.auditing import AuditSpec, audit
 from nearfar.classifiers import Classifier, InputOptions, load_classifier
 from nearfar.conversion import PyramidEnsemble, convert_network
-from nearfar.data import DataSpec, LabelledImages, Normalisation, Normalised
+from nearfar.data import DataSpec, LabelledImages, Normalisation, Normalised, ScaleProtocol
 from nearfar.deploy import FinetuneSpec, WrapSpec, wrap
 from nearfar.provenance import machine, today
 from nearfar.training import FitSpec, ModelSpec, train
@@ -43,6 +43,7 @@ def fine_tuned(sizes: tuple[float, float], epochs: int, seed: int, out: Path, co
     spec = ModelSpec("resnet20_cifar", weights=str(weights()), mean=MEAN, std=STD)
     data = DataSpec(
         "cifar10",
+        protocol=ScaleProtocol(canvas=32, content=32),
         train=count,
         validation=500,
         split="official",

@@ -23,7 +23,9 @@ from nearfar.models import CascadeNet, SmallCNN
 def loop(pytestconfig):
     """What docs/wrap.md calls the loop."""
     text = (pytestconfig.rootpath / "docs" / "wrap.md").read_text()
-    (snippet,) = [s for s in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Cascade" in s]
+    (snippet,) = [
+        s for s in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Cascade" in s
+    ]
     names = {}
     exec(compile(snippet, "wrap.md", "exec"), names)
     return names["Cascade"]

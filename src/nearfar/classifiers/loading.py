@@ -14,6 +14,11 @@ from nearfar.classifiers.functions import from_callable, from_import, is_import
 from nearfar.classifiers.hub_files import HUB, from_hub, is_hub_folder
 from nearfar.classifiers.input_spec import Answers, InputOptions
 from nearfar.classifiers.networks import from_checkpoint, from_name, from_network
+from nearfar.classifiers.transformers_files import (
+    PREFIX,
+    from_transformers,
+    is_transformers_folder,
+)
 from nearfar.errors import InputError
 
 __all__ = ["Model", "load_classifier"]
@@ -42,7 +47,10 @@ def load_classifier(
     ``x.onnx``                    an ONNX file, run by onnxruntime
     ``hub:OWNER/NAME``            what ``nearfar.push_to_hub`` put on the hub of Hugging Face; also
                                   ``hub:OWNER/NAME@REVISION``
-    a folder                      what ``nearfar.save_pretrained`` wrote
+    a folder                      what ``nearfar.save_pretrained`` wrote, or transformers'
+                                  ``save_pretrained`` of an image classifier and its processor
+    ``hf:OWNER/NAME``             an image classifier of transformers' on the hub of Hugging Face
+                                  (``nearfar[transformers]``); also ``hf:OWNER/NAME@REVISION``
     ``NAME@FILE``                 a network by name with somebody's weights (``.safetensors``, or
                                   a pickle of tensors, of which nothing is run)
     ``NAME@pretrained``           with the weights that timm or torchvision publish
@@ -95,6 +103,9 @@ def _opened(model: Model, options: InputOptions) -> Classifier:
     if callable(model):
         return from_callable(model, getattr(model, "__name__", type(model).__name__), options)
     word = str(model)
+    if word.startswith(PREFIX) or is_transformers_folder(Path(word)):
+        options.check_unset(word)
+        return from_transformers(word)
     if word.startswith(HUB) or is_hub_folder(Path(word)):
         options.check_unset(word)
         return from_hub(word)

@@ -21,6 +21,8 @@ from torch import nn
 
 from nearfar.errors import InputError
 from nearfar.models.torchvision_nets import create_torchvision, is_torchvision
+from nearfar.models.transformers_nets import NAME as TRANSFORMERS
+from nearfar.models.transformers_nets import create_transformers
 
 __all__ = [
     "PREFIX",
@@ -165,14 +167,15 @@ def is_ours(name: str | None) -> bool:
 def create_model(
     name: str, *, num_classes: int | None = None, in_chans: int | None = None, **options: Any
 ) -> nn.Module:
-    """A model by name: one of ours, any of timm's, or ``torchvision/NAME``.
+    """A model by name: one of ours, any of timm's, ``torchvision/NAME``, or ``transformers``.
 
     Args:
         name: a name from :func:`list_models`, or one from ``timm.list_models()``.
         num_classes: number of classes, 0 to leave the classifier out; default: what the network was
             designed for (``pretrained_cfg``).
         in_chans: channels of the input image; default: what the network was designed for.
-        options: the model's own options, such as ``scales`` of a scale-invariant one;
+        options: the model's own options, such as ``scales`` of a scale-invariant one, or ``config`` of
+            ``transformers``;
             ``pretrained=True`` fetches the weights that timm or torchvision publish.
 
     Raises:
@@ -183,6 +186,8 @@ def create_model(
         raise InputError(
             f"num_classes must be at least 0 and in_chans at least 1, got {num_classes} and {in_chans}"
         )
+    if name == TRANSFORMERS:
+        return create_transformers(num_classes=num_classes, in_chans=in_chans, **options)
     if is_torchvision(name):
         return create_torchvision(name, num_classes, in_chans, **options)
     timm_name = _timm_name(name)

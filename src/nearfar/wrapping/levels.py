@@ -95,7 +95,8 @@ def candidate_levels(
     elif window != "fixed":
         values, notes = _merged(values, canvas)
         refused = _refused(network, side, values, window)
-    if refused and len(refused) >= len({*values} - {1.0}):
+    others = [s for s in values if max(_level_size(canvas, s, window)) not in (0, side)]
+    if refused and all(s in refused for s in others or refused):
         if window is not None:
             raise InputError(
                 f"{type(network).__name__} takes images of {side} pixels a side and of no level's size "
@@ -124,6 +125,14 @@ def candidate_levels(
 
 def _sizes(canvas: tuple[int, int], scale: float) -> tuple[int, int]:
     return level_size(canvas[0], scale), level_size(canvas[1], scale)
+
+
+def _level_size(canvas: tuple[int, int], scale: float, window: Window | None) -> tuple[int, int]:
+    """Height and width of a level as the network meets it."""
+    if window == "fixed":
+        return max(canvas), max(canvas)
+    size = _sizes(canvas, scale)
+    return size if window == "all" else (min(size[0], canvas[0]), min(size[1], canvas[1]))
 
 
 def _merged(
@@ -172,10 +181,6 @@ def _level(
     like = next((p for p in network.parameters() if p.is_floating_point()), None)
     if like is not None:
         whole.to(like.device, like.dtype)
-    size = _sizes(canvas, scale)
-    if window == "fixed":
-        size = (max(canvas), max(canvas))
-    elif window == "image":
-        size = (min(size[0], canvas[0]), min(size[1], canvas[1]))
+    size = _level_size(canvas, scale, window)
     multiplications = count(whole, (in_chans, *canvas)).multiplications
     return CandidateLevel(scale, size, float(multiplications), whole)

@@ -10,9 +10,10 @@ from nearfar.auditing.figure_registry import Figure, register_figure
 from nearfar.auditing.intervals import wilson_interval
 from nearfar.auditing.invariance import invariance_scores
 from nearfar.auditing.layers import winner_maps
-from nearfar.auditing.result import Audit, AuditResult, Failure, Flips, LayerScores, Verdict
+from nearfar.auditing.result import Advice, Audit, AuditResult, Failure, Flips, LayerScores, Verdict
 
 __all__ = [
+    "Advice",
     "Audit",
     "AuditResult",
     "AuditSpec",

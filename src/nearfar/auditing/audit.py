@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from nearfar.atomic import write_atomically
+from nearfar.auditing.advice import advise
 from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
 from nearfar.auditing.audited_images import AuditedImages, Data
 from nearfar.auditing.audited_models import AuditedModel, Models, open_models
 from nearfar.auditing.axes import axis_of
-from nearfar.auditing.cost import Cost, cost_of, peak_memory, time_batches
+from nearfar.auditing.cost import peak_memory, time_batches
 from nearfar.auditing.failures import find_failures
 from nearfar.auditing.findings import audit_findings
 from nearfar.auditing.gate import judge, read_requirements
@@ -49,10 +50,10 @@ def audit(
     out: Path | str | None = None,
     progress: Progress = silent,
 ) -> Audit:
-    """Measures how classifiers' predictions change while the things on test images shrink and grow.
+    """Measures how classifiers' predictions change with size, and says what to do about it.
 
     Any classifiers: what nearfar trained or converted, networks by name with anybody's weights, ONNX files,
-    exported programs, functions. Each is shown the same images on its own canvas; figures have intervals.
+    exported programs, functions. All are shown the same images along one axis (:class:`AuditSpec`).
 
     Of data that a checkpoint was trained on, test images are those that its training put aside; of other
     data the official test part, or all images where there is none.
@@ -60,8 +61,9 @@ def audit(
     Args:
         models: what :func:`nearfar.load_classifier` takes; one, several, or several by name.
         data: name of a dataset, a folder with a sub-folder a class, a ``DataSpec`` or the images themselves;
-            default: what the first checkpoint was trained on.
-        spec: what is measured: scales, layers, flips.
+            of the axis ``box`` also COCO's JSON or a CSV file. Default: what the first checkpoint was trained
+            on.
+        spec: what is measured: the axis and its points, layers, flips.
         selection: which of its images.
         inputs: what models do not say about their input: mean, std, size, number of classes.
         baseline: name of the model that the others are compared with; default: the first.
@@ -104,13 +106,16 @@ def audit(
         {"command": command, **versions(), "machine": machine(), "date": today()},
         judge(requirements, curves, base, spec.max_loss),
         points.bounds,
+        advise(results, spec.max_loss, points.bounds),
     )
     if files is not None:
-        write_atomically(
-            files[0], json.dumps(outcome.as_dict(), indent=2, ensure_ascii=False) + "\n"
-        )
-        write_atomically(files[1], render_audit(outcome))
+        _write(outcome, *files)
     return outcome
+
+
+def _write(outcome: Audit, figures: Path, page: Path) -> None:
+    write_atomically(figures, json.dumps(outcome.as_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_atomically(page, render_audit(outcome))
 
 
 def _measure(work: AuditWork) -> dict[str, AuditResult]:
@@ -121,7 +126,7 @@ def _measure(work: AuditWork) -> dict[str, AuditResult]:
     results = {}
     for model in work.models:
         name, curve = model.name, curves[model.name]
-        cost, uncounted = _cost(model, images)
+        cost, uncounted = work.cost(model)
         before, after = common_notes(model, images)
         rendering = (*before, *filter(None, axis.notes(model, images, points)), *after)
         results[name] = AuditResult(
@@ -138,6 +143,7 @@ def _measure(work: AuditWork) -> dict[str, AuditResult]:
             layers=work.layers(model),
             failures=find_failures(model, images, curve, axis),
             notes=(*model.notes, *images.notes, *rendering, *points.notes, *uncounted),
+            point_costs=work.point_costs(model),
         )
     work.finished()
     return results
@@ -169,16 +175,3 @@ def _timed(
             None if module is None else peak_memory(module, lambda: model.classifier.predict(batch))  # noqa: B023
         )
     return seconds, memory, len(at)
-
-
-def _cost(model: AuditedModel, images: AuditedImages) -> tuple[Cost | None, tuple[str, ...]]:
-    """What a network costs; ``None`` and why where it cannot be counted."""
-    module = model.classifier.module
-    if module is None:
-        return None, ()
-    image = model.show(images.read(torch.tensor([0])), 1.0)[0]
-    weight = next((p for p in module.parameters() if p.is_floating_point()), image)
-    try:
-        return cost_of(module, image.to(weight.device, weight.dtype)), ()
-    except Exception as cause:  # anybody's network may hold what is not counted here
-        return None, (f"What {model.name} costs could not be counted: {cause}.",)

@@ -14,7 +14,16 @@ from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.cost import Cost
 from nearfar.data import ScaleProtocol
 
-__all__ = ["SCHEMA", "Audit", "AuditResult", "Failure", "Flips", "LayerScores", "Verdict"]
+__all__ = [
+    "SCHEMA",
+    "Advice",
+    "Audit",
+    "AuditResult",
+    "Failure",
+    "Flips",
+    "LayerScores",
+    "Verdict",
+]
 
 #: Name and version of the JSON's format.
 SCHEMA = "nearfar.audit/3"
@@ -104,6 +113,7 @@ class AuditResult:
         failures: the most confident wrong predictions for images that are recognised at scale 1.
         notes: how images were prepared, in sentences: the canvas, cropping, padding, and from which scale
             on images are enlarged beyond their own pixels.
+        point_costs: multiplications for an image at each point of the axis, where they change along it.
     """
 
     model: str
@@ -119,6 +129,36 @@ class AuditResult:
     layers: LayerScores | None = None
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+    point_costs: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do, or to know, about a model.
+
+    Attributes:
+        model: its name.
+        kind: ``side``: feed it this side; ``enough``: this smaller side loses little; ``keep``: a file of
+            this side loses; ``vote``: add up the confidences at these sides; ``larger``: things from the
+            first of these sizes on are known better; ``guessing``: at these points it is.
+        points: of the axis, that it is about.
+        value: accuracy gained (``keep``: lost; ``guessing``: what it is), as a fraction.
+        low, high: the ends of its interval.
+        confidence: how sure that interval is, the choice among several points included.
+        cost: how many times the reference's multiplications it takes; ``None`` where they are not known, or
+            do not change.
+        sentence: all that in words.
+    """
+
+    model: str
+    kind: str
+    points: tuple[float, ...]
+    value: float
+    low: float
+    high: float
+    confidence: float
+    cost: float | None
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -150,6 +190,7 @@ class Audit:
         provenance: the command (empty where a model has no name), versions, machine and date.
         verdicts: which requirements are met, if there were any.
         bounds: of points with images of their own, from which to which size each goes.
+        advice: what to do, as far as chance does not cover it.
     """
 
     results: Mapping[str, AuditResult]
@@ -159,6 +200,7 @@ class Audit:
     provenance: Mapping[str, str] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
     bounds: tuple[tuple[float, float], ...] = ()
+    advice: tuple[Advice, ...] = ()
 
     @property
     def only(self) -> AuditResult:
@@ -188,6 +230,7 @@ class Audit:
                 "baseline": self.baseline,
                 "max_loss": self.max_loss,
                 "findings": self.findings,
+                "advice": [dataclasses.asdict(line) for line in self.advice],
                 "verdicts": [dataclasses.asdict(verdict) for verdict in self.verdicts],
                 "models": {
                     name: _result_form(result, self.max_loss)
@@ -228,6 +271,7 @@ def _result_form(result: AuditResult, max_loss: float) -> dict[str, Any]:
             "seconds": result.seconds,
             "memory": result.memory,
             "batch": result.batch,
+            "by_scale": result.point_costs,
         },
     }
 

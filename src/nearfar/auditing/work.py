@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.audit_spec import AuditSpec
 from nearfar.auditing.audited_images import AuditedImages
 from nearfar.auditing.audited_models import AuditedModel
 from nearfar.auditing.axes import AuditAxis, AuditPoints
+from nearfar.auditing.cost import Cost, cost_of
 from nearfar.auditing.flips import find_flips, most_predictions
 from nearfar.auditing.layers import MOST_IMAGES, layer_scales, score_layers
 from nearfar.auditing.predictions import predict_all
@@ -103,6 +106,30 @@ class AuditWork:
         )
         self._report(task, end - self._done)
         return scores
+
+    def cost(self, model: AuditedModel) -> tuple[Cost | None, tuple[str, ...]]:
+        """What a network costs at the reference; ``None`` and why where it cannot be counted."""
+        return self._cost_at(model, self.points.reference)
+
+    def point_costs(self, model: AuditedModel) -> tuple[int, ...] | None:
+        """Its multiplications at each point, where they change from one to the next."""
+        if not self.axis.changes_cost:
+            return None
+        costs = [self._cost_at(model, point)[0] for point in self.points.values]
+        counted = tuple(cost.multiplications for cost in costs if cost is not None)
+        return counted if len(counted) == len(costs) else None
+
+    def _cost_at(self, model: AuditedModel, point: float) -> tuple[Cost | None, tuple[str, ...]]:
+        module = self.axis.model_at(model, point).classifier.module
+        if module is None:
+            return None, ()
+        first = self.axis.prepare(self.images.read(torch.tensor([0])), point)
+        image = self.axis.show(model, first, point)[0]
+        weight = next((p for p in module.parameters() if p.is_floating_point()), image)
+        try:
+            return cost_of(module, image.to(weight.device, weight.dtype)), ()
+        except Exception as cause:  # anybody's network may hold what is not counted here
+            return None, (f"What {model.name} costs could not be counted: {cause}.",)
 
     def finished(self) -> None:
         """The work is done."""

@@ -21,6 +21,9 @@ EXAMPLES = """\
   nearfar audit runs/digits_si/weights.safetensors --scales 0.5,1,2 --out runs/audit
   nearfar audit runs/plain/weights.safetensors runs/si/weights.safetensors --require loss@1<=0.02
   nearfar audit resnet18@pretrained --data photos --images 2000 --layers
+  nearfar audit resnet18@pretrained --data photos --axis input --sides 160,224,288
+  nearfar audit resnet18@pretrained --data photos --axis stored --quality 75
+  nearfar audit resnet18@pretrained --data annotations.json --root photos --axis box --crop
   nearfar audit model.onnx --size 224 --data photos --require top1@0.5>=0.8,band_low<=0.5
   nearfar audit resnet20_cifar@resnet20.th --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --data cifar10
 """
@@ -55,12 +58,15 @@ def audit(
     crop_pct: float | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Measures how classifiers' predictions change while the things on test images shrink and grow.
+    """Measures how classifiers' predictions change with size, and says what to do about it.
 
     Any classifier of images: what nearfar trained or converted, networks by name with anybody's weights, ONNX
-    files, exported programs, functions. Each is shown the same images on its own canvas, at every scale.
+    files, exported programs, functions. All are shown the same images along one axis: things zoomed on the
+    network's canvas, sides of its input, resolutions of the files, or the sizes that things have.
+
     Measured are, with 95 % intervals, accuracy, confidence, calibration and how many predictions change; then
-    the changes of scale that flip a prediction, the surest mistakes, the band that holds, and the cost.
+    the changes of scale that flip a prediction, the surest mistakes, the band that holds, and the cost; at
+    the end stands what to do, where chance does not cover it.
 
     Of data that a checkpoint was trained on, test images are those that its training put aside; of other
     data the official test part, or all images where there is none.
@@ -150,6 +156,10 @@ def _show(outcome: Audit) -> None:
     notes = dict.fromkeys(note for result in outcome.results.values() for note in result.notes)
     for sentence in (*outcome.findings, *notes):
         console.print(f"• {sentence}", highlight=False, markup=False)
+    console.print("\nAdvice:", highlight=False)
+    nothing = f"none: chance covers it on {len(curve.labels):,} images"
+    for sentence in [line.sentence for line in outcome.advice] or [nothing]:
+        console.print(f"  {sentence}", highlight=False, markup=False)
     for verdict in outcome.verdicts:
         word = "passed" if verdict.passed else "FAILED"
         console.print(

@@ -76,6 +76,7 @@ def render_audit(audit: Audit) -> str:
         lead=findings[0],
         sentences=findings[1:],
         verdicts=audit.verdicts,
+        advice=[line.sentence for line in audit.advice],
         several=len(curves) > 1,
         source=source,
         images=len(first.labels),

@@ -27,8 +27,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.nn import functional as F
 
-from nearfar.auditing.layers import relative_errors
 from nearfar.functional import pyramid_conv2d, scale_conv2d, si_conv2d
+from nearfar.layers import relative_errors
 from nearfar.pyramid import collapse, expand
 
 SCALES = [0.5, 0.6, 0.7071, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4142, 1.65, 2.0]

@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from nearfar.deploy.wrap import wrap
     from nearfar.experiments.quickstart import quickstart
     from nearfar.experiments.reproduce import reproduce
-    from nearfar.layers import PyramidConv2d, ScaleConv2d, ScalePool, SIConv2d
+    from nearfar.layers import (
+        DilatedScaleConv2d,
+        DiscoConv2d,
+        GaussianDerivativeConv2d,
+        GaussianScaleSpace,
+        PyramidConv2d,
+        RieszConv2d,
+        ScaleConv2d,
+        ScalePool,
+        SiCNNConv2d,
+        SIConv2d,
+        SteerableConv2d,
+    )
     from nearfar.models import (
         FCN,
         Ensemble,
@@ -56,6 +68,13 @@ __all__ = [
     "ScalePool",
     "ScaleProtocol",
     "TrainerSpec",
+    "DilatedScaleConv2d",
+    "DiscoConv2d",
+    "GaussianDerivativeConv2d",
+    "GaussianScaleSpace",
+    "RieszConv2d",
+    "SiCNNConv2d",
+    "SteerableConv2d",
     "WSMSNet",
     "__version__",
     "audit",
@@ -90,7 +109,8 @@ __getattr__, __dir__ = lazy_names(
         "nearfar.data": "DataSpec ScaleProtocol",
         "nearfar.experiments.quickstart": "quickstart",
         "nearfar.experiments.reproduce": "reproduce",
-        "nearfar.layers": "PyramidConv2d ScaleConv2d ScalePool SIConv2d",
+        "nearfar.layers": "PyramidConv2d ScaleConv2d ScalePool SIConv2d DilatedScaleConv2d DiscoConv2d "
+        "GaussianDerivativeConv2d GaussianScaleSpace RieszConv2d SiCNNConv2d SteerableConv2d",
         "nearfar.models": "FCN Ensemble HierarchicalNet WSMSNet create_model list_models load_weights",
         "nearfar.pyramid": "Pyramid",
         "nearfar.classifiers": "load_classifier",

@@ -9,12 +9,12 @@ from auditing.made import coloured
 from torch import nn
 
 from nearfar.auditing import AuditSpec, audit, invariance_scores
-from nearfar.auditing.layers import map_errors, relative_errors
+from nearfar.auditing.layers import map_errors
 from nearfar.classifiers import Classifier, InputSpec
 from nearfar.data import LabelledImages, ScaleProtocol
 from nearfar.data.splits import stratified_order
 from nearfar.errors import InputError
-from nearfar.layers import SIConv2d
+from nearfar.layers import SIConv2d, relative_errors
 from nearfar.models import HierarchicalNet
 
 

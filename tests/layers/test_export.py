@@ -9,7 +9,19 @@ import torch
 from torch import nn
 
 from nearfar import pyramid
-from nearfar.layers import PyramidConv2d, ScaleConv2d, SIConv2d
+from nearfar.layers import (
+    DilatedScaleConv2d,
+    DiscoConv2d,
+    GaussianDerivativeConv2d,
+    GaussianScaleSpace,
+    PyramidConv2d,
+    RieszConv2d,
+    ScaleConv2d,
+    ScalePool,
+    SiCNNConv2d,
+    SIConv2d,
+    SteerableConv2d,
+)
 
 
 class Sliding(nn.Module):
@@ -40,6 +52,19 @@ LAYERS = {
     "pyramid": lambda: PyramidConv2d(3, 8, 3, padding=1, levels=2),
     "scale": Sliding,
     "mapped": Mapped,
+    "steerable": lambda: nn.Sequential(
+        SteerableConv2d(3, 4, 5, padding=2),
+        SteerableConv2d(4, 4, 3, stride=2, padding=1, scale_extent=2),
+        ScalePool(),
+    ),
+    "disco": lambda: nn.Sequential(DiscoConv2d(3, 4, 3, padding=1), ScalePool()),
+    "dilated": lambda: nn.Sequential(
+        GaussianScaleSpace(), DilatedScaleConv2d(3, 4, 3, padding=1), ScalePool()
+    ),
+    "derivative": lambda: nn.Sequential(
+        GaussianDerivativeConv2d(3, 4, 5, padding=2), ScalePool("mean")
+    ),
+    "columns": lambda: nn.Sequential(SiCNNConv2d(3, 4, 5), ScalePool("concat")),
 }
 INPUTS = [(2, 3, 24, 32), (1, 3, 16, 16), (5, 3, 41, 19)]
 
@@ -84,3 +109,11 @@ def test_onnx(name, tmp_path):
         x = torch.randn(shape)
         (output,) = session.run(None, {graph_input.name: x.numpy()})
         torch.testing.assert_close(torch.tensor(output), layer(x), rtol=1e-4, atol=1e-4)
+
+
+def test_riesz_transforms_leave_for_one_size_with_an_open_batch():
+    layer = RieszConv2d(3, 4, stride=2).eval()
+    batch = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    program = torch.export.export(layer, (torch.randn(2, 3, 24, 31),), dynamic_shapes=batch)
+    x = torch.randn(5, 3, 24, 31)
+    torch.testing.assert_close(program.module()(x), layer(x))

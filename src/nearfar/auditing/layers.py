@@ -15,7 +15,7 @@ from nearfar.auditing.invariance import invariance_scores, recorded_outputs
 from nearfar.auditing.result import LayerScores
 from nearfar.errors import InputError
 from nearfar.functional import si_conv2d
-from nearfar.layers import SIConv2d
+from nearfar.layers import SIConv2d, relative_errors
 from nearfar.pyramid import rescale_each
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "check_layers",
     "layer_scales",
     "map_errors",
-    "relative_errors",
     "score_layers",
     "winner_maps",
 ]
@@ -156,25 +155,6 @@ def map_errors(first: Tensor, moved: Tensor, scale: float, covered: float) -> Te
         begin = (size - length) // 2
         moved, expected = (x.narrow(dim, begin, length) for x in (moved, expected))
     return relative_errors(moved, expected)
-
-
-def relative_errors(moved: Tensor, expected: Tensor) -> Tensor:
-    r"""The relative difference of two batches of maps, an eighth of each side left out at every edge.
-
-    .. math:: |\Phi(T_s x) - T_s \Phi(x)| / |T_s \Phi(x)|
-
-    Args:
-        moved: ``[B, C, H, W]``, the maps of the rescaled image.
-        expected: ``[B, C, H, W]``, the rescaled maps of the image.
-
-    Returns:
-        ``[B]``; NaN where only zeros were expected.
-    """
-    rows, columns = (slice(round(n * _EDGE), n - round(n * _EDGE)) for n in moved.shape[-2:])
-    difference = (moved - expected)[..., rows, columns].flatten(1)
-    size = torch.linalg.vector_norm(expected[..., rows, columns].flatten(1), dim=1)
-    errors: Tensor = torch.linalg.vector_norm(difference, dim=1) / size
-    return errors
 
 
 def _modules(model: AuditedModel) -> Iterator[tuple[str, nn.Module]]:

@@ -47,6 +47,11 @@ class PyramidConv2d(ScaleLayer, nn.Conv2d):
     have the 1/4, 1/3 and 1/2 of the parameters given there.
     """
 
+    contract = (
+        "the image halved, the answer is halved and moves one block of channels on: block i is what block "
+        "i + 1 of the image was"
+    )
+
     def __init__(
         self,
         in_channels: int,
@@ -101,6 +106,9 @@ class PyramidConv2d(ScaleLayer, nn.Conv2d):
             antialias=self.antialias,
             padding_mode=self.padding_mode,
         )
+
+    def parts(self, y: Tensor) -> list[tuple[float | None, Tensor]]:
+        return list(zip(self.scales, y.chunk(self.levels, dim=-3), strict=True))
 
     def receptive_field(
         self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int

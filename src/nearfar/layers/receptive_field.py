@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 from torch import Tensor
 
+from nearfar.errors import InputError
 from nearfar.grid import Axis, Window, level_size
+from nearfar.layers.equivariance import EquivarianceError, measure_equivariance
 from nearfar.pyramid import Pyramid
+from nearfar.scale_sets import ScaleSet
 
 __all__ = ["AxisField", "ScaleLayer"]
 
@@ -136,7 +140,7 @@ class AxisField:
 
 
 class ScaleLayer:
-    """Base of layers over scales: what counting and initialisation ask of one.
+    """Base of layers over scales: what counting, initialisation and checks ask of one.
 
     To both, the layer is one layer, whatever operators it calls. Their multiplications and the parameters
     that they use are counted as they are called under :func:`nearfar.reference.reference_only`; what
@@ -158,6 +162,46 @@ class ScaleLayer:
             One for each map that the layer puts out.
         """
         raise NotImplementedError
+
+    #: What holds when the image is rescaled, in words; :meth:`check_equivariance` measures how nearly.
+    contract: ClassVar[str] = ""
+
+    def check_equivariance(
+        self, scales: ScaleSet = (0.5, 0.7071, 1.4142, 2.0), images: Tensor | None = None
+    ) -> EquivarianceError:
+        r"""How nearly the layer, with its present weights, keeps its contract when images are rescaled.
+
+        .. math:: |\Phi(T_s x) - T_s \Phi(x)| / |T_s \Phi(x)|
+
+        What is compared are the levels that show the same thing: that of scale p for the rescaled image, and
+        that of scale p · s for the image. An eighth of each side is left out at the borders.
+
+        Args:
+            scales: by which the images are rescaled, antialiased.
+            images: ``[B, C, H, W]``; default four of 96×96 with the spectrum of photographs, always the
+                same. A layer over pyramids gets them lifted.
+
+        Raises:
+            InputError: bad scales, images that are no batch of maps, or a layer that states no contract.
+        """
+        if not self.contract:
+            raise InputError(
+                f"{type(self).__name__} states no contract over scales, so there is nothing to measure; set "
+                f"its class attribute 'contract'"
+            )
+        return measure_equivariance(self, scales, images)
+
+    def input_for(self, x: Tensor) -> Tensor | Pyramid:
+        """What the layer is given where images are ``x``: the images, or a pyramid of them."""
+        return x
+
+    def parts(self, y: Tensor) -> list[tuple[float | None, Tensor]]:
+        """An output map by the scales that its channels belong to; ``None``: they belong to none."""
+        return [(None, y)]
+
+    def whole_levels(self, count: int) -> int:
+        """How many of ``count`` output levels see all scales that their filters extend over."""
+        return count
 
     def pooled(self, x: Tensor | Pyramid) -> int:
         """How many units of its input an output unit reads besides those of convolutions."""

@@ -14,9 +14,12 @@ from nearfar.errors import InputError
 from nearfar.functional import PADDING_MODES, scale_conv2d
 from nearfar.grid import Padding, Window
 from nearfar.layers.receptive_field import AxisField, ScaleLayer, convolved
-from nearfar.pyramid import How, Pyramid, collapse
+from nearfar.pyramid import How, Pyramid, collapse, expand
 
 __all__ = ["ScaleConv2d", "ScalePool"]
+
+#: The levels of the pyramids on which these layers are checked: half octaves from 2 to 1/4.
+HALF_OCTAVES = tuple(round(2 ** (1 - i / 2), 4) for i in range(7))
 
 
 class ScaleConv2d(ScaleLayer, nn.Module):
@@ -45,6 +48,10 @@ class ScaleConv2d(ScaleLayer, nn.Module):
     Source: "Convolution over a scale pyramid", §3 step 2, Fig. 5–7.
     """
 
+    contract = (
+        "the image rescaled from one level's scale to another's, each level's answer is that of the other "
+        "level; levels whose filter reaches beyond the last are left out"
+    )
     bias: nn.Parameter | None
 
     def __init__(
@@ -122,6 +129,12 @@ class ScaleConv2d(ScaleLayer, nn.Module):
             padding_mode=self.padding_mode,
         )
 
+    def input_for(self, x: Tensor) -> Pyramid:
+        return expand(x, HALF_OCTAVES, antialias=self.antialias)
+
+    def whole_levels(self, count: int) -> int:
+        return count - (self.scale_extent - 1 if self.scale_padding == "end" else 0)
+
     def receptive_field(
         self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int
     ) -> list[AxisField]:
@@ -166,6 +179,10 @@ class ScalePool(ScaleLayer, nn.Module):
         InputError: unknown ``how``.
     """
 
+    contract = (
+        "levels of the image rescaled, the pooled map is rescaled, as far as the levels reach"
+    )
+
     def __init__(self, how: How = "max", *, antialias: bool = False) -> None:
         super().__init__()
         if how not in get_args(How):
@@ -175,6 +192,14 @@ class ScalePool(ScaleLayer, nn.Module):
 
     def forward(self, x: Pyramid) -> Tensor:
         return collapse(x, self.how, antialias=self.antialias)
+
+    def input_for(self, x: Tensor) -> Pyramid:
+        return expand(x, HALF_OCTAVES)
+
+    def parts(self, y: Tensor) -> list[tuple[float | None, Tensor]]:
+        if self.how != "concat":
+            return [(None, y)]
+        return list(zip(HALF_OCTAVES, y.chunk(len(HALF_OCTAVES), dim=-3), strict=True))
 
     def receptive_field(
         self, x: Tensor | Pyramid, fields: Sequence[AxisField], axis: int

@@ -56,6 +56,7 @@ class SIConv2d(ScaleLayer, nn.Conv2d):
     Network", §II-A.2 and eq. 3–5.
     """
 
+    contract = "the image rescaled, the answer is rescaled, as far as the set of scales reaches"
     scales: tuple[float, ...]
 
     def __init__(

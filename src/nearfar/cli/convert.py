@@ -65,12 +65,12 @@ def convert(
     Args:
         model: a checkpoint, a name with weights (``resnet18@FILE``, ``resnet18@pretrained``), or a
             ``package.module:network``.
-        method: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, or the ``package.module:Class`` of one
-            of your own.
+        method: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, ``fixres``, or the
+            ``package.module:Class`` of one of your own.
         data: images to recalibrate, train and compare on; default: those that a checkpoint of nearfar's was
             trained on, and else none. The network says how they are prepared: leave data.protocol out.
         recalibrate: give batch norms new statistics, before any training.
-        finetune: train on, for a few epochs, on images at 0.4 to 2 times their size.
+        finetune: train on, for a few epochs, on images at 0.4 to 2 times their size (fixres: at their size).
         fit: how to train on.
         distill: share of the original's predictions in what is taught, from 0 (labels alone) to 1. Default:
             0 with labels, 1 without.

@@ -6,6 +6,7 @@ A method is a file beside this one: a registered dataclass, and its line here.
 from nearfar.conversion.antialias import Antialiasing
 from nearfar.conversion.convert import convert_network, plan_conversion
 from nearfar.conversion.ensemble import PyramidEnsemble
+from nearfar.conversion.fixres import FixRes
 from nearfar.conversion.layerwise import LayerMethod
 from nearfar.conversion.method import (
     Change,
@@ -26,6 +27,7 @@ __all__ = [
     "Antialiasing",
     "Change",
     "ConversionMethod",
+    "FixRes",
     "LayerMethod",
     "Left",
     "Plan",

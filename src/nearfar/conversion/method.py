@@ -81,6 +81,11 @@ class ConversionMethod(ABC):
         """Whether the original is fine-tuned and converted afterwards, rather than the converted network."""
         return False
 
+    @property
+    def random_scale(self) -> tuple[float, float] | None:
+        """By how much fine-tuning changes the size of each image unless the data say otherwise."""
+        return 0.4, 2.0
+
     @classmethod
     def usable_as(cls, network: nn.Module, side: int | None) -> str:
         """How this method can be used on a network, in words for an error's text; empty if it cannot."""

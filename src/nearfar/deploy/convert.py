@@ -32,8 +32,6 @@ __all__ = ["SCALES", "convert"]
 
 #: At which scales the original and the result are compared.
 SCALES = (0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5, 2.0)
-#: By how much fine-tuning changes the size of each training image, unless the data say otherwise.
-RANDOM_SCALE = (0.4, 2.0)
 _BATCH = 128
 _OLD_STATISTICS = (
     "Batch norms keep the statistics of the training, which showed them all sizes that the levels show: new "
@@ -57,7 +55,8 @@ def convert(
 
     The network given is not changed. Right after converting, a network's batch norms no longer fit what
     they meet: ``recalibrate`` gives them new statistics, from images without labels. ``finetune`` trains
-    for a few epochs, on images at 0.4 to 2 times their size (or ``data.random_scale``), with their labels or,
+    for a few epochs, on images at 0.4 to 2 times their size (``fixres``: at their size; or
+    ``data.random_scale``), with their labels or,
     where there are none (``data.source: unlabelled``), with the original's predictions at scale 1. A
     ``pyramid-ensemble`` is trained as one network, unless its reduction is learnt, and put over the pyramid
     afterwards. With ``data``, both are compared at eight scales on images that were not used for any of this.
@@ -72,7 +71,8 @@ def convert(
             name with weights (``resnet18@FILE``, ``resnet18@pretrained``), a ``package.module:network``
             or the ``nn.Module`` itself.
         method: one of :mod:`nearfar.conversion` with its settings, such as ``SILayers(scales=(0.5, 1, 2))``,
-            or a name: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, ``package.module:Class``.
+            or a name: ``si``, ``pyramid-ensemble``, ``wsms``, ``antialias``, ``fixres``,
+            ``package.module:Class``.
         data: images to recalibrate, train and compare on; default: those that a checkpoint was trained on,
             else none. The network says how they are prepared: leave ``data.protocol`` out.
         recalibrate: give batch norms new statistics, before any training. A ``pyramid-ensemble`` that
@@ -100,7 +100,9 @@ def convert(
         raise InputError("recalibrating and fine-tuning need images; give data, such as a folder")
     images = None
     if data is not None:
-        images = _images(data, opened, RANDOM_SCALE if tuning else None, check.images, out)
+        images = _images(
+            data, opened, conversion.random_scale if tuning else None, check.images, out
+        )
     job = _Job(opened, origin, conversion, recalibrate, tuning, images, progress)
     with claim(out, job.settings()) as folder:
         if images is not None:

@@ -92,6 +92,7 @@ def run_trainer(
             ".*does not have many workers",  # in-memory batches need none
             ".*LeafSpec.* is deprecated",  # Lightning's own use of a deprecated corner of torch
             ".*dataloader is not resumable",  # the sampler knows where to begin
+            ".*in eval mode at the start of training",  # frozen layers are meant to be
             ".*broadcast_buffers. is deprecated",  # its successor is unknown to older torch
         ):
             warnings.filterwarnings("ignore", message=message)

@@ -94,7 +94,7 @@ def network():
 def test_it_is_listed_and_converts(own):
     import my_methods
 
-    assert list_methods() == ["antialias", "pyramid-ensemble", "si", "wsms", "scaled"]
+    assert list_methods() == ["antialias", "pyramid-ensemble", "fixres", "si", "wsms", "scaled"]
     net = network()
     twin, plan = convert_network(net, {"method": "scaled", "layers": ["stages.0.0"], "factor": 3})
     assert [c.name for c in plan.changes] == ["stages.0.0"]

@@ -264,6 +264,8 @@ def test_state_and_precision(kind):
     assert set(layer.state_dict()) == {"weight", "bias"}
     assert layer.train().state_dict().keys() == layer.eval().state_dict().keys()
     assert KINDS[kind](1, 2, 3, device="meta", bias=False).bias is None
+    with torch.device("meta"):
+        assert {t.device.type for t in KINDS[kind](1, 2, 3).buffers()} <= {"meta"}
     x = torch.randn(1, 1, 9, 9)
     for one, other in zip(layer(x).levels, layer.double()(x.double()).levels, strict=True):
         assert other.dtype == torch.float64

@@ -30,8 +30,8 @@ BOTH = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in DEEP)]
 
 
 def test_the_registry_holds_the_papers_networks():
-    assert len(NAMES) == len(set(NAMES)) == 65
-    assert len(QUICK) == 32
+    assert len(NAMES) == len(set(NAMES)) == 66
+    assert len(QUICK) == 33
     asked = {
         *("mlp_mnist", "lenet1989", "lenet5", "googlenet", "zfnet", "zfnet_wide"),
         *("alexnet_two_tower", "si_alexnet_two_tower", "pyramid_resnet20_cifar"),

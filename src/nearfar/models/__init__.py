@@ -11,6 +11,7 @@ from nearfar.models import (  # noqa: F401 (importing a family registers it)
     mlp,
     mnist_scale,
     resnet_cifar,
+    scale_layer_digit,
     tiny,
     wsms_zoo,
     zfnet,

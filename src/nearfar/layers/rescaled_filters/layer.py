@@ -116,11 +116,15 @@ class RescaledFilterConv2d(ScaleLayer, nn.Module):
         self.scale_padding: Literal["end", "valid"] = scale_padding
         self._dilations: list[int] = []
         for i, scale in enumerate(self.filter_scales):
-            basis, apart = self.rescaled(scale)
-            to = dtype or torch.get_default_dtype()
-            self.register_buffer(
-                f"basis_{i}", basis if basis is None else basis.to(device, to), persistent=False
-            )
+            with torch.device(
+                "cpu"
+            ):  # where it is computed, even if the layer is made without memory
+                basis, apart = self.rescaled(scale)
+            if basis is not None:
+                basis = basis.to(
+                    device or torch.get_default_device(), dtype or torch.get_default_dtype()
+                )
+            self.register_buffer(f"basis_{i}", basis, persistent=False)
             self._dilations.append(apart)
         shape = (out_channels, in_channels // groups, scale_extent, self._functions())
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

@@ -50,8 +50,8 @@ _WITHOUT = ("standard", "si", "riesz")
 class ScaleLayerNet(StagedNet):
     """Three stages of one 5×5 layer, a batch norm and a ReLU, 2×2 max pooling between; then the maxima.
 
-    The net is the same whatever the layer: a layer that puts out a pyramid makes the next one read
-    one, and norm, ReLU and pooling are done on every level alike. At the end the levels' maximum is taken, and
+    The net is the same whatever the layer. Where a layer puts out a pyramid, the next one reads a pyramid,
+    and norm, ReLU and pooling are done on every level alike. At the end the levels' maximum is taken, and
     that over all places.
 
     Args:

@@ -215,7 +215,10 @@ def test_a_new_integration_says_that_it_needs_training():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"method": "magic"}, "method must be one of antialias, pyramid-ensemble, fixres, si, wsms"),
+        (
+            {"method": "magic"},
+            "method must be one of antialias, pyramid-ensemble, fixres, si, wsms",
+        ),
         (
             {"method": "si", "reduction": "max"},
             "method 'si' has no reduction, got reduction='max'; it has layers, scales; it belongs to pyra",

@@ -12,7 +12,11 @@ from pathlib import Path
 
 from nearfar.errors import InputError
 
-__all__ = ["atomic_path", "make_folder", "write_atomically"]
+__all__ = ["atomic_path", "make_folder", "names_in", "remove_abandoned", "write_atomically"]
+
+_HOST = re.sub(r"\W", "_", platform.node())
+#: Name of a temporary file: its target's, then machine and process.
+_TEMPORARY = re.compile(r"\..+\.(?P<host>\w*)-(?P<process>\d+)-\w+(?:\.\w+)?")
 
 
 @contextmanager
@@ -24,8 +28,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     an earlier attempt is removed at the next one.
     """
     make_folder(path.parent)
-    _remove_abandoned(path)
-    prefix = f"{_prefix(path)}{os.getpid()}-"
+    remove_abandoned(path.parent)
+    prefix = f".{path.name}.{_HOST}-{os.getpid()}-"
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -40,19 +44,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _prefix(path: Path) -> str:
-    """What names of temporary files for ``path`` begin with on this machine; the process's number follows."""
-    host = re.sub(r"\W", "_", platform.node())
-    return f".{path.name}.{host}-"
+def remove_abandoned(folder: Path, *, of_all: bool = False) -> None:
+    """Removes the temporary files in a folder of processes of this machine that are no more.
 
-
-def _remove_abandoned(path: Path) -> None:
-    """Removes temporary files for ``path`` of processes of this machine that are no more."""
-    pattern = re.compile(re.escape(_prefix(path)) + r"(\d+)-\w+" + re.escape(path.suffix))
-    for entry in path.parent.iterdir():
-        match = pattern.fullmatch(entry.name)
-        if match is not None and not _is_alive(int(match[1])):
+    Args:
+        folder: where they are looked for.
+        of_all: also those of other machines' and living processes: for whoever alone may write there.
+    """
+    for entry in folder.iterdir():
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match is not None and (
+            of_all or (match["host"] == _HOST and not _is_alive(int(match["process"])))
+        ):
             entry.unlink(missing_ok=True)
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names of what is in a folder, without temporary files, which may be of a write that was killed."""
+    return {entry.name for entry in folder.iterdir() if not _TEMPORARY.fullmatch(entry.name)}
 
 
 def _is_alive(process: int) -> bool:

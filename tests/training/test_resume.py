@@ -270,9 +270,9 @@ def test_what_killed_writes_left_is_swept_up(tmp_path, monkeypatch):
         with pytest.raises(KilledError):
             run(tmp_path)
     left = [
-        tmp_path / "checkpoints" / ".last.ckpt.x3.ckpt",
-        tmp_path / ".metrics.csv.9_.csv",
-        tmp_path / ".weights.safetensors.1.safetensors",
+        tmp_path / "checkpoints" / ".last.ckpt.other_host-3-x3.ckpt",
+        tmp_path / ".metrics.csv.other_host-1-9_.csv",
+        tmp_path / ".weights.safetensors.host-12-1.safetensors",
     ]
     for path in left:
         path.write_bytes(b"half")

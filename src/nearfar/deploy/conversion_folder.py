@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from nearfar.atomic import make_folder, write_atomically
+from nearfar.atomic import make_folder, names_in, write_atomically
 from nearfar.classifiers.answers import AsLogits
 from nearfar.data import DataSpec
 from nearfar.data.unreadable import SKIPPED
@@ -62,7 +62,7 @@ def claim(out: Path | str | None, settings: Mapping[str, Any]) -> Iterator[Path]
 
 def is_free(out: Path) -> bool:
     """Whether a folder is not there yet, or holds nothing but a list of what could not be read."""
-    return not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= {SKIPPED})
+    return not out.exists() or (out.is_dir() and names_in(out) <= {SKIPPED})
 
 
 def _read(marker: Path) -> Any:

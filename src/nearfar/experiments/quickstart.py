@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from nearfar.atomic import make_folder, write_atomically
+from nearfar.atomic import make_folder, names_in, write_atomically
 from nearfar.auditing import (
     AuditResult,
     AuditSpec,
@@ -186,7 +186,7 @@ def _claim(out: Path, seed: int, fast: bool) -> Path | None:
         f"{torch.__version__})\nseed: {seed}\nfast: {str(fast).lower()}\n"
     )
     moved = None
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and names_in(out):
         text_before = marker.read_text() if marker.is_file() else ""
         if not text_before.startswith("# nearfar quickstart"):
             raise InputError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nearfar.atomic import make_folder, write_atomically
+from nearfar.atomic import make_folder, names_in, write_atomically
 from nearfar.auditing.report import figure_bytes
 from nearfar.errors import InputError
 from nearfar.experiments.external_results import external_results
@@ -160,7 +160,7 @@ def _check_folder(folder: Path, table: str, fast: bool) -> None:
     """Refuses a folder whose files are not this table's, before anything is trained."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; choose a folder with --out")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not names_in(folder):
         return
     holds = _results(folder)
     if holds.get("table") != table:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from nearfar.atomic import atomic_path, make_folder, write_atomically
+from nearfar.atomic import atomic_path, make_folder, names_in, remove_abandoned, write_atomically
 from nearfar.data.unreadable import SKIPPED
 from nearfar.errors import InputError, first_line
 from nearfar.records import as_csv, check_extent
@@ -94,7 +94,7 @@ def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
 def _claim(out: Path, recipe: Recipe) -> None:
     """Writes ``config.yaml``, if the folder is empty or holds an unfinished run of the recipe."""
     config = out / "config.yaml"
-    names = {path.name for path in out.iterdir()} - {LOCK}
+    names = names_in(out) - {LOCK}
     if names:
         # A run that was refused before it trained leaves nothing but these two.
         trained_nothing = names <= {config.name, SKIPPED} and _is_config(config)
@@ -103,7 +103,9 @@ def _claim(out: Path, recipe: Recipe) -> None:
                 f"{out} is not empty and holds no unfinished run of these settings; choose another "
                 f"folder with --out, or move that one away"
             )
-        _remove_partial_files(out)
+    for folder in (out, out / "checkpoints"):
+        if folder.is_dir():
+            remove_abandoned(folder, of_all=True)  # no other process writes here: it is locked
     write_atomically(config, f"{_CONFIG_HEADER}{recipe.as_yaml()}")
 
 
@@ -119,13 +121,6 @@ def _holds_recipe(config: Path, recipe: Recipe) -> bool:
     # ValueError: no text, numbers of thousands of digits, or what the recipe refuses.
     except (OSError, yaml.YAMLError, ValueError, RecursionError):
         return False
-
-
-def _remove_partial_files(folder: Path) -> None:
-    """Removes what killed writes left."""
-    for pattern in (".*.ckpt.*.ckpt", ".metrics.csv.*.csv", ".weights.safetensors.*.safetensors"):
-        for path in (*folder.glob(pattern), *(folder / "checkpoints").glob(pattern)):
-            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

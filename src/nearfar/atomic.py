@@ -40,8 +40,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # mkstemp makes private files; the result gets the permissions of any new file.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError:
+        raise
+    except Exception as cause:
+        _raise_if_full(temporary, cause)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _raise_if_full(path: Path, cause: Exception) -> None:
+    """Raises what the system says where nothing more can be written.
+
+    Writers in native code, torch's among them, say of a full disk that a position is unexpected.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(2**20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as fault:
+        raise OSError(fault.errno, fault.strerror, str(path.parent)) from cause
 
 
 def remove_abandoned(folder: Path, *, of_all: bool = False) -> None:

@@ -36,13 +36,21 @@ class _ShowsVisible(RenderHook):
         return [part if isinstance(part, Control) else _Visible(part) for part in renderables]
 
 
+class _Screen(Console):
+    """A console whose reader may stop: the command line then ends with its own status for that."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line."""
+        raise BrokenPipeError
+
+
 def make_console(**options: Any) -> Console:
     """A console on which names from files cannot move the cursor, change colours or set a title.
 
     Args:
         options: of ``rich.console.Console``.
     """
-    screen = Console(**options)
+    screen = _Screen(**options)
     screen.push_render_hook(_ShowsVisible())
     return screen
 

@@ -222,6 +222,33 @@ class ScaleDataModule(L.LightningDataModule):
         start = batch // batches * images
         return min(images, len(self.indices["train"]) - start)
 
+    def describe_batch(self, epoch: int, batch: int) -> dict[str, Any]:
+        """Which images a training batch of all processes held, and whether their values are finite numbers.
+
+        Args:
+            epoch, batch: from 0.
+
+        Returns:
+            ``images``: their indices in the source; ``images_not_finite``: of those with such values;
+            ``reason``: in words.
+        """
+        dataset = self._dataset("train", self._augmentation())
+        order = EpochBatches(len(dataset), self.batch_size, self.seed).order(epoch)
+        at = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        images = dataset[epoch, at][0].flatten(1)
+        odd = [i for i, image in zip(at, images, strict=True) if not bool(image.isfinite().all())]
+        which = self.indices["train"]
+        reason = (
+            f"{len(odd)} of its {len(at)} images hold numbers that are not finite"
+            if odd
+            else "its images are finite numbers, so that training diverged"
+        )
+        return {
+            "images": which[at].tolist(),
+            "images_not_finite": which[odd].tolist(),
+            "reason": reason,
+        }
+
     def _sample(self) -> Iterator[Tensor]:
         """Training images that figures are taken of, not augmented, some at a time."""
         labels = self.labels("train")

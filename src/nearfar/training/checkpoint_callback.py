@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, distributed
 from torchmetrics import MeanMetric
 
+from nearfar.atomic import write_atomically
+from nearfar.data import ScaleDataModule
 from nearfar.errors import InputError
 from nearfar.progress import Progress, Step
 from nearfar.training.lightning_module import ClassifierModule
@@ -27,8 +30,10 @@ from nearfar.training.run_folder import (
 from nearfar.training.saved_state import check_optimizer, check_schedules, check_tensors
 from nearfar.training.specs import Recipe
 
-__all__ = ["ExactCheckpoint"]
+__all__ = ["NOT_FINITE", "ExactCheckpoint"]
 
+#: Name of the file that says which images a loss that is no finite number was of.
+NOT_FINITE = "not-finite.json"
 #: Means of the ClassifierModule over the epoch under way.
 _MEANS = ("train_loss", "train_accuracy")
 
@@ -120,6 +125,32 @@ class ExactCheckpoint(Callback):
     ) -> None:
         """From here on a resumed epoch is like any other: a plateau counts it too."""
         mark_as_continued(trainer)
+
+    def on_before_backward(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
+    ) -> None:
+        """Stops before weights follow a loss that is no finite number, and says of which images it was."""
+        # Half precision has a scaler, which leaves such steps out and goes on with a smaller factor.
+        value = float(loss.detach())
+        if trainer.precision == "16-mixed" or math.isfinite(value):
+            return
+        data, batch = trainer.datamodule, trainer.fit_loop.batch_idx  # type: ignore[attr-defined]
+        assert isinstance(data, ScaleDataModule)
+        epoch = trainer.current_epoch
+        record = {
+            "epoch": epoch + 1,
+            "batch": batch + 1,
+            "loss": str(value),
+            **data.describe_batch(epoch, batch),
+        }
+        path = self.folder / NOT_FINITE
+        if trainer.is_global_zero:
+            write_atomically(path, json.dumps(record, indent=1) + "\n")
+        raise InputError(
+            f"the loss of {self.recipe.model.name} was {value} in epoch {epoch + 1}, batch "
+            f"{batch + 1}: {record['reason']} ({path} lists them); lower fit.lr (now "
+            f"{self.recipe.fit.lr}), mend the images, or leave such batches out with fit.not_finite=skip"
+        )
 
     def on_train_batch_end(
         self,

@@ -13,6 +13,7 @@ __all__ = ["FitSpec"]
 Schedule = Literal["onecycle", "constant", "steps", "plateau", "cosine"]
 Init = Literal["default", "he", "normal"]
 Keep = Literal["best", "accuracy", "last"]
+NotFinite = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class FitSpec:
             Krizhevsky et al. 2012, section 5). Biases 0 with both.
         keep: whose weights are kept. ``best``: of the epoch with the smallest validation loss.
             ``accuracy``: with the highest validation accuracy, the first of equals. ``last``: of the last.
+        not_finite: what to do where a batch's loss is not a finite number. ``stop``: the run ends before its
+            weights change; which images it was stands in ``not-finite.json``. ``skip``: the batch is left
+            out, which is logged (in one process only).
 
     Raises:
         InputError: a number out of range, or an argument without effect.
@@ -83,10 +87,17 @@ class FitSpec:
     label_smoothing: float = 0.0
     init: Init = "default"
     keep: Keep = "best"
+    not_finite: NotFinite = "stop"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        for name, words in (("schedule", Schedule), ("init", Init), ("keep", Keep)):
+        choice_fields = (
+            ("schedule", Schedule),
+            ("init", Init),
+            ("keep", Keep),
+            ("not_finite", NotFinite),
+        )
+        for name, words in choice_fields:
             if getattr(self, name) not in get_args(words):
                 choices = ", ".join(repr(word) for word in get_args(words))
                 raise InputError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from nearfar.training.checkpoint import unique_state
 from nearfar.training.fit_spec import FitSpec
 from nearfar.training.optimisation import check_optimizer, make_optimizer, make_schedules
 from nearfar.training.seeding import seed_step
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["ClassifierModule", "Mixing", "average_of"]
 
@@ -70,10 +73,14 @@ class ClassifierModule(L.LightningModule):
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
         images, labels = self.mixing.mix(*batch)
         logits = _full_precision(self.model(images))
         loss = self.mixing.loss(logits, labels)
+        if self.fit.not_finite == "skip" and not bool(loss.detach().isfinite()):
+            _LOG.warning("epoch %d: batch %d left out, its loss is %g",
+                         self.current_epoch + 1, batch_idx + 1, float(loss.detach()))  # fmt: skip
+            return None
         self.train_loss.update(loss.detach(), len(labels))
         if not self.mixing.mixup:  # mixed images have no one right class
             classes = labels if labels.dim() == 1 else labels.argmax(1)

@@ -90,6 +90,7 @@ def run_trainer(
     with warnings.catch_warnings(), interruption.noticed():
         for message in (
             ".*does not have many workers",  # in-memory batches need none
+            ".*training_step. returned .None.",  # a batch left out, which is logged
             ".*LeafSpec.* is deprecated",  # Lightning's own use of a deprecated corner of torch
             ".*dataloader is not resumable",  # the sampler knows where to begin
             ".*in eval mode at the start of training",  # frozen layers are meant to be

@@ -115,6 +115,11 @@ def train_recipe(
     spec = recipe.trainer
     check_tensorboard(spec)
     process = find_process(spec, count_devices(spec))
+    if recipe.fit.not_finite == "skip" and process.world_size > 1:
+        raise InputError(
+            f"not_finite='skip' leaves out a batch in one process, and {process.world_size} share it; train "
+            f"in one process, or with not_finite='stop'"
+        )
     if spec.strategy == "fsdp" and recipe.fit.ema is not None:
         raise InputError(
             f"ema={recipe.fit.ema} cannot follow weights that strategy='fsdp' shares out; leave ema out, or "

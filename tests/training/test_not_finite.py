@@ -57,7 +57,9 @@ def test_the_batch_is_left_out_where_that_is_asked_for(tmp_path, caplog):
     assert len(re.findall(r"epoch [12]: batch \d left out, its loss is nan", caplog.text)) == 2
     assert all(tensor.isfinite().all() for tensor in load_file(trained.path).values())
     averages = torch.load(last_path(tmp_path), weights_only=True)["optimizer"]["state"]
-    assert {int(average["step"]) for average in averages.values()} == {6}, "3 of 4 batches, 2 epochs"
+    assert {int(average["step"]) for average in averages.values()} == {6}, (
+        "3 of 4 batches, 2 epochs"
+    )
 
 
 def test_divergence_is_not_the_images_fault(tmp_path, bad):

@@ -26,7 +26,7 @@ from torch._dynamo.exc import TorchDynamoException
 from nearfar.data import ScaleDataModule
 from nearfar.errors import InputError, first_line
 from nearfar.training.lightning_module import ClassifierModule
-from nearfar.training.processes import ProcessInfo, strategy_of
+from nearfar.training.processes import ProcessInfo, peer_fault, strategy_of
 from nearfar.training.specs import Recipe, TrainerSpec
 
 __all__ = ["count_devices", "mark_as_continued", "run_trainer", "set_position"]
@@ -109,6 +109,10 @@ def run_trainer(
             raise InputError(
                 f"{recipe.model.name} cannot be compiled here: {reason}; leave out trainer.compile"
             ) from cause
+        except RuntimeError as cause:
+            if process.world_size > 1 and (fault := peer_fault(cause, recipe.trainer)):
+                raise fault from cause
+            raise
         interruption.raise_if_requested()
     return trainer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -22,14 +24,18 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
-from nearfar.errors import InputError
+from nearfar.errors import InputError, first_line
 from nearfar.progress import Progress, quiet_lightning
 from nearfar.training.specs import TrainerSpec
 
-__all__ = ["ProcessInfo", "find_process", "launch", "strategy_of"]
+__all__ = ["ProcessInfo", "find_process", "launch", "peer_fault", "strategy_of"]
 
 #: What the names of launched processes begin with.
 _NAME = "training process"
+#: What gloo and NCCL say of others that are gone or silent.
+_PEER = re.compile(
+    r"[Tt]imed out|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Tt]imeout", re.ASCII
+)
 _DDP = {"auto": False, "ddp": False, "ddp_find_unused_parameters_true": True}
 
 
@@ -107,7 +113,26 @@ def strategy_of(spec: TrainerSpec, process: ProcessInfo) -> Any:
     if process.world_size == 1:
         return "auto"
     # Buffers are the same in all processes; sending them about would only cost time.
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=_DDP[spec.strategy])
+    return DDPStrategy(
+        broadcast_buffers=False,
+        find_unused_parameters=_DDP[spec.strategy],
+        timeout=timedelta(seconds=spec.peer_timeout),
+    )
+
+
+def peer_fault(fault: RuntimeError, spec: TrainerSpec) -> InputError | None:
+    """What to say where a fault is that another process has ended or does not answer; else nothing.
+
+    Args:
+        fault: as a collective operation raised it.
+        spec: of the run.
+    """
+    if not isinstance(fault, distributed.DistError) and not _PEER.search(str(fault)):
+        return None
+    return InputError(
+        f"another process of this run has ended, or did not answer within {spec.peer_timeout} s "
+        f"({first_line(fault)}); start the same command again to go on from the last state"
+    )
 
 
 def launch(
@@ -129,7 +154,7 @@ def launch(
         progress: called here with what they report.
 
     Raises:
-        InputError: as ``target`` raises it.
+        InputError: as ``target`` raises it, or a process was ended by a signal.
         RuntimeError: a process ended otherwise before it was done.
     """
     context = multiprocessing.get_context("spawn")
@@ -155,6 +180,11 @@ def launch(
             wait([process.sentinel for process in processes if process.is_alive()], timeout=0.1)
             failed = [process for process in processes if process.exitcode]
             forward_messages()  # a refused process says why before it ends
+            if failed and (failed[0].exitcode or 0) < 0:
+                raise InputError(
+                    f"{failed[0].name} was ended by signal {-(failed[0].exitcode or 0)}, as the system does "
+                    f"where memory runs out; start the same command again to go on from the last state"
+                )
             if failed:
                 raise RuntimeError(
                     f"{failed[0].name} ended with status {failed[0].exitcode}; its messages stand above"

@@ -87,9 +87,11 @@ class TrainerSpec:
         save_every: also save after every so many updates within an epoch, so that an interrupted
             run loses no more than that. Default: at the end of each epoch only.
         tensorboard: log for TensorBoard too, into ``tensorboard/`` (needs ``nearfar[logs]``).
+        peer_timeout: with ``ddp``: seconds that a process waits for the others at a batch, before it ends the
+            run with a message. More where one of them may be busy longer, such as with compiling.
 
     Raises:
-        InputError: ``save_every`` below 1.
+        InputError: ``save_every`` or ``peer_timeout`` below 1.
     """
 
     accelerator: str = "cpu"
@@ -100,8 +102,11 @@ class TrainerSpec:
     compile: bool = False
     save_every: int | None = None
     tensorboard: bool = False
+    peer_timeout: int = 45
 
     def __post_init__(self) -> None:
+        if not isinstance(self.peer_timeout, int) or self.peer_timeout < 1:
+            raise InputError(f"peer_timeout must be at least 1 second, got {self.peer_timeout}")
         every = self.save_every
         if every is not None and (not isinstance(every, int) or every < 1):
             raise InputError(

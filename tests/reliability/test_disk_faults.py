@@ -203,12 +203,12 @@ def test_a_closed_output(tmp_path):
     """Nobody reads the output, as under ``| head``: the run ends, or stops in a state to go on from."""
     script = f"from reliability.test_kills import command; command({str(tmp_path / 'run')!r})"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-    )  # fmt: skip
-    process.stdout.close()
-    said = process.stderr.read().decode()
-    assert process.wait() in (0, 141), said
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert process.returncode in (0, 141), said
     assert "Traceback" not in said
     assert wait(in_child(lambda: train_small(tmp_path / "run"))) == 0

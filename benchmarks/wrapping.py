@@ -171,7 +171,8 @@ def main() -> None:
         return
     record = {
         "schema": "nearfar.wrapping/1",
-        "command": "NEARFAR_DATA=… python -m benchmarks.wrapping"
+        "command": "NEARFAR_DATA=… python -m benchmarks.wrapping "
+        f"--choose {options.choose} --test {options.test}"
         + (f" --nets {' '.join(options.nets)}" if options.nets else ""),
         "machine": machine(),
         "date": today(),

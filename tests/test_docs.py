@@ -127,6 +127,17 @@ def test_the_north_star_s_table_is_what_was_measured(pytestconfig):
     assert re.findall(r"\d\d\.\d(?= )", line) == specialists
 
 
+def test_what_wrappers_gain_is_what_was_measured(pytestconfig):
+    found = json.loads((pytestconfig.rootpath / "results/wrapping.json").read_text())
+    page = (pytestconfig.rootpath / "docs/wrap.md").read_text()
+    assert f"chosen on {found['chosen_on']} others" in page
+    for row in found["rows"]:
+        shares = " | ".join(f"{100 * share:.1f}" for share in row["accuracy"].values())
+        assert f"| {row['name']} | {shares} |" in page
+        if "gain" in row:
+            assert f"{100 * row['gain'][0]:+.1f} ({100 * row['gain'][1]:.1f} to " in page
+
+
 def test_the_scale_sets_that_the_docs_quote_are_the_measured_ones(pytestconfig):
     found = json.loads((pytestconfig.rootpath / "results/scale_sets.json").read_text())["mean"]
     said = (pytestconfig.rootpath / "docs/operators.md").read_text().replace("\n", " ")

@@ -5,6 +5,8 @@ from nearfar.data.sources import mnist  # noqa: F401, I001
 from nearfar.data.sources import cifar  # noqa: F401
 from nearfar.data.sources import tiny_imagenet  # noqa: F401
 from nearfar.data.sources import mnist_scale  # noqa: F401
+from nearfar.data.sources import mnist_large_scale  # noqa: F401
+from nearfar.data.sources import stir  # noqa: F401
 from nearfar.data.sources import folder  # noqa: F401
 from nearfar.data.sources import tars  # noqa: F401
 from nearfar.data.sources import hugging_face  # noqa: F401

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import whole_files
 from PIL import Image
 from reliability import mutations
 
 import nearfar
 from nearfar.cli.parsing import parse_call
 from nearfar.data import DataSpec, ScaleProtocol, load_source
+from nearfar.data.boxes import load_boxes
 from nearfar.experiments import external_results, running
 from nearfar.experiments.reproduce import find_table
 from nearfar.experiments.tables.table import RunResult
@@ -239,6 +241,43 @@ def _side_64():
     return out.getvalue()
 
 
+def _load_boxes(file):
+    found = load_boxes(
+        file, None, crop=True, class_names=("cat", "dog"), num_classes=2, max_skipped=0.9
+    )
+    assert len(found.boxes)
+
+
+@reader("boxes_coco", _load_boxes)
+def _(draw, folder):
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 17, "width": 23} for i in range(4)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 1 + i % 2,
+                "bbox": [1, 2, 8 + i, 9],
+                "iscrowd": 0,
+            }
+            for i in range(4)
+        ],
+    }
+    for i in range(4):
+        _written(folder / f"{i}.png", whole_files.png(whole_files.photo()))
+    return _written(folder / "boxes.json", mutations.mutated_json(draw, json.dumps(content)))
+
+
+@reader("boxes_csv", _load_boxes)
+def _(draw, folder):
+    lines = [f"{i}.png,{('cat', 'dog')[i % 2]},1,2,{8 + i},9\n" for i in range(4)]
+    for i in range(4):
+        _written(folder / f"{i}.png", whole_files.png(whole_files.photo()))
+    text = "path,label,x,y,w,h\n" + "".join(lines)
+    return _written(folder / "boxes.csv", mutations.mutated_lines(draw, text))
+
+
 # ------------------------------------------------------------ networks
 
 
@@ -345,6 +384,41 @@ def _(draw, folder):
 @reader("programs", _open)
 def _(draw, folder):
     return _written(folder / "x.pt2", mutations.mutated_zip(draw, exported(".pt2")))
+
+
+@functools.cache
+def transformers_folder():
+    """A tiny vision transformer's folder."""
+    import transformers
+
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=16,
+        patch_size=8, num_labels=3,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        transformers.ViTForImageClassification(config).save_pretrained(folder)
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    processor = {
+        "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": 16, "width": 16},
+        "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+        "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+    }  # fmt: skip
+    return {**files, "preprocessor_config.json": json.dumps(processor).encode()}
+
+
+@reader("transformers", _open)
+def _(draw, folder):
+    files = dict(transformers_folder())
+    victim = draw.choice(
+        ["config.json", "config.json", "preprocessor_config.json", "model.safetensors"]
+    )
+    if victim.endswith(".json"):
+        files[victim] = mutations.mutated_json(draw, files[victim].decode())
+    else:
+        files[victim] = mutations.mutated_bytes(draw, files[victim])
+    for name, content in files.items():
+        _written(folder / name, content)
+    return folder
 
 
 # ------------------------------------------------------------ our own records

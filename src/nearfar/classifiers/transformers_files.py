@@ -17,6 +17,7 @@ from nearfar.models.transformers_nets import (
     read_json,
     transformers_from_folder,
 )
+from nearfar.records import as_typed
 from nearfar.training import ModelSpec
 
 __all__ = ["PREFIX", "from_transformers", "is_transformers_folder", "preprocessing_of"]
@@ -31,6 +32,17 @@ _FILES = (
 )
 #: Pillow's numbers of its filters.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_Size = int | dict[str, int]
+#: Types of what is read of a processor.
+_FIELDS: dict[str, Any] = {
+    "rescale_factor": float,
+    "size": _Size,
+    "crop_size": _Size,
+    "crop_pct": float | None,
+    "resample": int,
+    "image_mean": list[float] | None,
+    "image_std": list[float] | None,
+}
 #: Below this side, processors of ConvNeXt enlarge by ``crop_pct`` and crop.
 _CROPPED_BELOW = 384
 
@@ -104,6 +116,8 @@ def preprocessing_of(
         leaves an odd number of pixels over, its processors put the smaller half before it always, torchvision
         and nearfar every second time: such an image is shown one pixel further on.
     """
+    for key in _FIELDS.keys() & processor.keys():
+        as_typed(_FIELDS[key], processor[key], f"{source}: {key}")
     factor = processor.get("rescale_factor", 1 / 255)
     size = processor.get("size")
     plain = processor.get("do_resize", True) and processor.get("do_rescale", True)
@@ -129,7 +143,7 @@ def preprocessing_of(
             f"{source}: images come out in sizes of their own (shortest_edge without a crop), got "
             f"size={size!r}; give the processor do_center_crop"
         )
-    number = int(processor.get("resample", 2))
+    number = processor.get("resample", 2)
     if number not in _FILTERS:
         raise InputError(f"{source}: resample must be one of Pillow's filters, got {number}")
     protocol = ScaleProtocol(
@@ -140,7 +154,13 @@ def preprocessing_of(
     )
     if not processor.get("do_normalize", True):
         return protocol, (), ()
-    return protocol, tuple(processor["image_mean"]), tuple(processor["image_std"])
+    mean, std = (tuple(processor.get(key) or ()) for key in ("image_mean", "image_std"))
+    if not mean or not std:
+        raise InputError(
+            f"{source} normalises (do_normalize) without image_mean and image_std; save the processor with "
+            f"both"
+        )
+    return protocol, mean, std
 
 
 def _content(size: Any, source: str) -> tuple[tuple[int, int], str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 import os
 from collections import Counter
@@ -21,9 +20,12 @@ from nearfar.data.image_files import file_identity
 from nearfar.data.stored_images import PathEntry, hold_images
 from nearfar.data.unreadable import refuse_too_many
 from nearfar.errors import InputError
+from nearfar.records import parse_json
 
 __all__ = ["BoxedImages", "CroppedImages", "is_box_file", "load_boxes"]
 
+#: A file of COCO's has 900,000 things of some dozen values each.
+_MOST_VALUES = 100_000_000
 _COLUMNS = ("path", "label", "x", "y", "w", "h")
 #: Boxes reach this far beyond an image where their corners were rounded.
 _ROUNDING = 1.0
@@ -210,7 +212,7 @@ def _located(row: _Row, folder: Path, names: Sequence[str]) -> _Row:
     fault = ""
     if Path(base) not in Path(path).parents:
         fault = f"{row.path} is not below {folder}"
-    elif not Path(path).is_file():
+    elif not os.path.isfile(path):  # noqa: PTH113 (which does not raise for names that are too long)
         fault = f"{path} is missing"
     elif row.label not in names:
         some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
@@ -264,16 +266,18 @@ def _csv_row(where: str, fields: dict[str, Any]) -> _Row:
 def _coco_rows(file: Path) -> tuple[list[_Row], tuple[str, ...]]:
     """The things of COCO's JSON, and its categories by their numbers."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_bytes(), str(file), "write it again", most=_MOST_VALUES)
         images = {image["id"]: image for image in content["images"]}
         categories = {c["id"]: str(c["name"]) for c in content["categories"]}
         annotations = list(content["annotations"])
-    except (OSError, ValueError, KeyError, TypeError) as cause:
+        named = tuple(categories[number] for number in sorted(categories))
+    except InputError:
+        raise
+    except (OSError, KeyError, TypeError, AttributeError) as cause:
         raise InputError(
             f"{file} is no COCO file of boxes ({type(cause).__name__}: {cause}); it needs images (id, "
             f"file_name), categories (id, name) and annotations (image_id, category_id, bbox)"
         ) from cause
-    named = tuple(categories[number] for number in sorted(categories))
     return list(_annotated(file, annotations, images, categories)), named
 
 

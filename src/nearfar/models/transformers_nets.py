@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nearfar.errors import InputError, first_line
+from nearfar.records import as_typed, parse_json
 
 __all__ = ["NAME", "TransformersNet", "create_transformers", "transformers_from_folder"]
 
@@ -153,13 +154,13 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is something else.
     """
+    mend = "save the network again with save_pretrained"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as cause:
-        raise InputError(f"{path} cannot be read as JSON: {first_line(cause)}") from cause
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold one JSON object, got a {type(content).__name__}")
-    return content
+        content = parse_json(path.read_bytes(), str(path), mend, finite=False)
+    except OSError as cause:
+        raise InputError(f"{path} cannot be read: {cause.strerror}; {mend}") from cause
+    record: dict[str, Any] = as_typed(dict[str, Any], content, str(path))
+    return record
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 import signal
 import sys
 import time
@@ -155,23 +156,28 @@ def command(out):
 
 @pytest.mark.slow
 def test_interruptions_at_random_moments(tmp_path):
-    train_small(tmp_path / "whole")
+    for _ in range(2):  # the second time everything is imported and compiled
+        assert wait(in_child(lambda: train_small(tmp_path / "whole"))) == 0
     started = time.monotonic()
     assert wait(in_child(lambda: command(tmp_path / "command"))) == 0
     seconds = time.monotonic() - started
-    interrupted = 0
-    for index, moment in enumerate(moments(100, seconds)):
+    interrupted, index = 0, 0
+    draw = random.Random(0)
+    while interrupted < 100:
+        index += 1
+        assert index < 500
+        moment = seconds * draw.random()
         out, log = tmp_path / str(index), tmp_path / f"{index}.log"
         status, took = kill_after(lambda out=out: command(out), moment, signal.SIGINT, log)
         said = log.read_text()
         assert took < 2.5, (index, took)
-        assert status in (0, 130, -signal.SIGINT), (index, status, said)
+        assert status in (0, 70, 130, -signal.SIGINT), (index, status, said)
         if status == 130:
             interrupted += 1
             assert "interrupted; what is finished is kept" in said
         elif status == 0:  # it had just ended
             assert (out / "weights.safetensors").exists()
         else:  # before the command began to listen
+            assert status == -signal.SIGINT or said.startswith("KeyboardInterrupt"), said
             assert moment < 0.2 * seconds
         check_resumed(train_small, out, tmp_path / "whole")
-    assert interrupted >= 50

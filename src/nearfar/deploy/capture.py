@@ -17,8 +17,13 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from nearfar.classifiers import InputSpec
+from nearfar.deploy.time_limit import time_limit
 
 __all__ = ["Openness", "captured", "quietly", "ways"]
+
+
+#: Seconds that a network may be followed with open sizes; a ResNet-152 takes ten.
+_PATIENCE_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ def captured(module: nn.Module, input_spec: InputSpec, openness: Openness) -> Ex
         **({0: Dim.DYNAMIC} if openness.batch else {}),
         **({2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if openness.image else {}),
     }
-    with quietly(), torch.no_grad(), _one_is_a_size():
+    # Some networks' open sizes sympy simplifies for hours.
+    limit = time_limit(_PATIENCE_S, "following it") if openness.image else contextlib.nullcontext()
+    with quietly(), torch.no_grad(), _one_is_a_size(), limit:
         program = torch.export.export(
             _Input(module), (images,), dynamic_shapes=(open_sizes or None,), strict=False
         )

@@ -318,6 +318,7 @@ def write_page() -> None:
     record = json.loads(RESULTS.read_text())
     results: dict[str, dict[str, str]] = record["networks"]
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    steps = [step for step in STEPS if any(step in outcome for outcome in results.values())]
     lines = [
         "# Every family through every command",
         "",
@@ -332,18 +333,18 @@ def write_page() -> None:
         "",
         "✓ works and is the same; – is refused with a reason, listed below.",
         "",
-        f"| network | {' | '.join(step.removeprefix('convert ') for step in STEPS)} |",
-        f"| --- |{' --- |' * len(STEPS)}",
+        f"| network | {' | '.join(step.removeprefix('convert ') for step in steps)} |",
+        f"| --- |{' --- |' * len(steps)}",
     ]
     marks = {"ok": "✓", "refused": "–", "FAULT": "**fault**", "": ""}
     for name in sorted(results):
         outcome = results[name]
-        cells = (marks[re.split("[:,]", outcome.get(step, ""))[0]] for step in STEPS)
+        cells = (marks[re.split("[:,]", outcome.get(step, ""))[0]] for step in steps)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", "## What is refused, and why", ""]
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, outcome in sorted(results.items()):
-        for step in STEPS:
+        for step in steps:
             kind, _, reason = outcome.get(step, "").partition(": ")
             if kind in ("refused", "FAULT"):
                 reasons[step, _general(reason)].append(name)

@@ -5,8 +5,8 @@ the bare network on the same batches, rendered beforehand. The overhead is what 
 reading the predictions and the bootstrap of all figures take besides; medians of rounds. The flip search and
 layer scores are left out: they are more forward passes. The axis ``stored`` is measured with JPEG files; on
 the axis ``box`` things are parts of the images, and each is shown once, so that more of them are taken.
-Memory is measured by auditing four times as many images in a process of its own: by how much its peak grows. Writes
-results/audit_overhead.json; ``--short`` is a smoke run that writes nothing.
+Memory is measured by auditing four times as many images in a process of its own: by how much its peak grows.
+Writes results/audit_overhead.json; ``--short`` is a smoke run that writes nothing.
 
 We want at most 10 %; ``stored`` and ``box`` take more so far. About twenty minutes on 2 busy cores.
 Needs ``$NEARFAR_DATA`` with ``cifar10``; weights are random without ``--weights FILE``, which does not change

@@ -37,6 +37,7 @@ LIMIT_S = 10.0
 #: Bytes that reading may add to the process's memory.
 MEMORY = 2 * 2**30
 ROOT = Path(__file__).parent.parent.parent
+MARKS = ("<!-- fuzzing -->", "<!-- /fuzzing -->")
 
 
 class HangError(BaseException):
@@ -134,6 +135,33 @@ def write(path, readers):
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
+def page(record):
+    """The figures as a table."""
+    lines = [
+        "| reader | inputs | right results | refused | failures |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, figures in record["readers"].items():
+        failed = figures["inputs"] - figures.get("ok", 0) - figures.get("refused", 0)
+        counts = (figures["inputs"], figures.get("ok", 0), figures.get("refused", 0), failed)
+        lines.append(
+            f"| {name.replace('_', ' ')} | {' | '.join(f'{count:,}' for count in counts)} |"
+        )
+    total = sum(figures["inputs"] for figures in record["readers"].values())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    lines += ["", f"{total:,} inputs in all ({record['date']}, {versions}, {record['machine']})."]
+    return "\n".join(lines)
+
+
+def write_page():
+    """Puts the figures into docs/reliability.md, between the marks."""
+    path = ROOT / "docs" / "reliability.md"
+    before, _, rest = path.read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    table = page(json.loads((ROOT / "results" / "fuzzing.json").read_text()))
+    path.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--readers", default=",".join(READERS))
@@ -144,7 +172,13 @@ def main():
         "--number", type=int, help="run one case in this process, with its traceback"
     )
     parser.add_argument("--out", type=Path, help="a JSON file that gets the figures")
+    parser.add_argument(
+        "--page", action="store_true", help="put the figures into docs/reliability.md"
+    )
     options = parser.parse_args()
+    if options.page:
+        write_page()
+        return 0
     if options.number is not None:
         reader = READERS[options.readers]
         with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ import io
 import json
 import random
 import struct
-import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -28,11 +27,10 @@ from nearfar.experiments import external_results, running
 from nearfar.experiments.reproduce import find_table
 from nearfar.experiments.tables.table import RunResult
 from nearfar.experiments.writing import TableStatus, as_json
-from nearfar.training import FitSpec, ModelSpec, Recipe, TrainerSpec, train
-from nearfar.training.checkpoint import save_checkpoint
+from nearfar.training import FitSpec, ModelSpec, train
 
 READERS: dict[str, Reader] = {}
-NETWORK = "cnn_small"
+NETWORK = whole_files.NETWORK
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -86,21 +84,6 @@ def _written(path, content):
 
 
 @functools.cache
-def classifier():
-    """A small network that answers at once."""
-    return nearfar.load_classifier(NETWORK, size=16, num_classes=3)
-
-
-def _photo(width=23, height=17, mode="RGB"):
-    values = np.random.default_rng(0).integers(0, 256, (height, width, 4), dtype=np.uint8)
-    return (
-        Image.fromarray(values, "RGBA").convert(mode)
-        if mode != "I;16"
-        else Image.fromarray(values[..., 0].astype("<u2") * 257)
-    )
-
-
-@functools.cache
 def image_files():
     """Whole images of many kinds: (ending, bytes)."""
     files = []
@@ -116,13 +99,13 @@ def image_files():
         if kind == "jpg":
             options = {**options, "exif": exif}
         name = {"jpg": "JPEG", "tif": "TIFF", "ppm": "PPM"}.get(kind, kind.upper())
-        _photo(mode=mode).save(out, name, **options)
+        whole_files.photo(mode=mode).save(out, name, **options)
         files.append((kind, out.getvalue()))
     for size in ((1, 1), (1, 3000), (3000, 1)):
         out = io.BytesIO()
-        _photo(*size).save(out, "PNG")
+        whole_files.photo(*size).save(out, "PNG")
         files.append(("png", out.getvalue()))
-    frames = [_photo(mode="P"), _photo(9, 9, mode="P")]
+    frames = [whole_files.photo(mode="P"), whole_files.photo(9, 9, mode="P")]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
     files.append(("gif", out.getvalue()))
@@ -130,7 +113,7 @@ def image_files():
 
 
 def _predict(path):
-    (prediction,) = nearfar.predict(classifier(), path)
+    (prediction,) = nearfar.predict(whole_files.classifier(), path)
     assert prediction.error or prediction.label
     assert "\n" not in (prediction.error or "")
     if prediction.error:
@@ -167,16 +150,6 @@ def _(draw, folder):
     return "mnist", folder
 
 
-def _archive(names):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as target:
-        for name, content in names:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            target.addfile(info, io.BytesIO(content))
-    return out.getvalue()
-
-
 @functools.cache
 def small_png(value=0):
     """A small image."""
@@ -188,7 +161,7 @@ def small_png(value=0):
 @functools.cache
 def class_archive():
     """A tar file with a folder a class."""
-    return _archive(
+    return whole_files.archive(
         [(f"{kind}/{i}.png", small_png(i)) for kind in ("cat", "dog") for i in range(3)]
     )
 
@@ -197,7 +170,7 @@ def class_archive():
 def shard():
     """A shard as webdataset writes it."""
     pairs = [[(f"{i}.png", small_png(i)), (f"{i}.cls", str(i % 2).encode())] for i in range(4)]
-    return _archive([entry for pair in pairs for entry in pair])
+    return whole_files.archive([entry for pair in pairs for entry in pair])
 
 
 @reader("tar", _load)
@@ -281,25 +254,6 @@ def _(draw, folder):
 # ------------------------------------------------------------ networks
 
 
-@functools.cache
-def checkpoint():
-    """A whole checkpoint's bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.safetensors"
-        recipe = Recipe(
-            ModelSpec(NETWORK), DataSpec("digits", protocol=ScaleProtocol(16, 12), train=20, validation=10,
-                                         test=10).explicit(), FitSpec(), 0, TrainerSpec(),
-        )  # fmt: skip
-        record = {
-            "recipe": recipe.as_dict(), "in_chans": 1, "class_names": list("abc"),
-            "normalisation": {"mean": [0.5], "std": [0.2]}, "colours": None, "edition": "", "best_epoch": 3,
-            "data": {"images": 40, "sha256": "0" * 64}, "validation_loss": 0.5, "validation_accuracy": 0.75,
-            "nearfar": "0", "torch": "2",
-        }  # fmt: skip
-        save_checkpoint(path, nearfar.create_model(NETWORK, num_classes=3, in_chans=1), record)
-        return path.read_bytes()
-
-
 def _open(word):
     opened = nearfar.load_classifier(word)
     opened.predict(
@@ -309,7 +263,9 @@ def _open(word):
 
 @reader("checkpoints", _open)
 def _(draw, folder):
-    return _written(folder / "x.safetensors", mutations.mutated_safetensors(draw, checkpoint()))
+    return _written(
+        folder / "x.safetensors", mutations.mutated_safetensors(draw, whole_files.checkpoint())
+    )
 
 
 @functools.cache
@@ -351,17 +307,9 @@ def _(draw, folder):
     return _written(folder / "x.pth", mutations.mutated_zip(draw, content))
 
 
-@functools.cache
-def exported(ending):
-    """An exported network's bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = nearfar.export(classifier(), Path(folder) / f"x{ending}")
-        return result.path.read_bytes()
-
-
 @reader("onnx", _open)
 def _(draw, folder):
-    return _written(folder / "x.onnx", mutations.mutated_bytes(draw, exported(".onnx")))
+    return _written(folder / "x.onnx", mutations.mutated_bytes(draw, whole_files.exported(".onnx")))
 
 
 @functools.cache
@@ -369,21 +317,21 @@ def plain_onnx():
     """An ONNX file without nearfar's input spec, beside which one lies."""
     import onnx
 
-    model = onnx.load_from_string(exported(".onnx"))
+    model = onnx.load_from_string(whole_files.exported(".onnx"))
     del model.metadata_props[:]
     return model.SerializeToString()
 
 
 @reader("input_specs", _open)
 def _(draw, folder):
-    spec = classifier().input_spec.as_json()
+    spec = whole_files.classifier().input_spec.as_json()
     _written(folder / "x.onnx.json", mutations.mutated_json(draw, spec))
     return _written(folder / "x.onnx", plain_onnx())
 
 
 @reader("programs", _open)
 def _(draw, folder):
-    return _written(folder / "x.pt2", mutations.mutated_zip(draw, exported(".pt2")))
+    return _written(folder / "x.pt2", mutations.mutated_zip(draw, whole_files.exported(".pt2")))
 
 
 @functools.cache

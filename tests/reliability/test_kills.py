@@ -15,6 +15,7 @@ from reliability.forking import count_changes, in_child, kill_after, kill_at, mo
 
 import nearfar
 from nearfar.auditing import AuditSpec
+from nearfar.classifiers import InputOptions
 from nearfar.data import DataSpec, ScaleProtocol
 from nearfar.training import FitSpec, ModelSpec, TrainerSpec, train
 from nearfar.training.run_folder import LOCK
@@ -37,13 +38,11 @@ def export_program(out):
 
 def audit_small(out):
     spec = AuditSpec(scales=(0.5, 1.0), flips=0)
-    nearfar.audit(
-        "cnn_small", DATA, spec, inputs=nearfar.InputOptions(size=8, num_classes=10), out=out
-    )
+    nearfar.audit("cnn_small", DATA, spec, inputs=InputOptions(size=8, num_classes=10), out=out)
 
 
 def convert_small(out):
-    nearfar.convert(whole_files.classifier().module.network, "antialias", out=out, size=16)
+    nearfar.convert("cnn_small", "si", inputs=InputOptions(size=16, num_classes=3), out=out)
 
 
 WORK = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from reliability.fuzzing import fuzz
+from reliability.fuzzing import fuzz, page
 from reliability.readers import READERS
 
 #: Inputs a reader in the slow tier; together more than 10,000.
-MANY = {"programs": 150, "interrupted_runs": 150, "onnx": 150, "results": 400}
+MANY = {"input_specs": 150, "programs": 150, "interrupted_runs": 150, "onnx": 150, "results": 400}
 #: Those that answer in milliseconds.
 QUICK = ("idx", "tar", "shards", "annotations", "checkpoints", "pickles", "measurements", "images")
 
@@ -27,6 +29,13 @@ def test_mutated_files_end_in_a_result_or_one_clear_error(name):
     _, failures, tried = fuzz(name, count=count)
     assert failures == {}
     assert tried == count
+
+
+def test_the_page_has_the_committed_figures(pytestconfig):
+    record = json.loads((pytestconfig.rootpath / "results" / "fuzzing.json").read_text())
+    text = (pytestconfig.rootpath / "docs" / "reliability.md").read_text()
+    assert page(record) in text
+    assert all(not figures["failures"] for figures in record["readers"].values())
 
 
 def test_the_slow_tier_tries_more_than_ten_thousand():

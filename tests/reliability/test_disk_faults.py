@@ -17,6 +17,9 @@ from reliability.forking import count_changes, in_child, patch_changes, wait
 from reliability.test_kills import command, files, train_small
 from safetensors.torch import load_file
 
+# They fork, which a process that has run torch's threads, as that of the whole suite, is not to.
+pytestmark = pytest.mark.slow
+
 
 def run(work, log):
     """Exit status and what the command said."""
@@ -60,7 +63,6 @@ def is_one_clear_line(said, reason):
     assert "Traceback" not in said, said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_every_change_of_the_disk_may_fail(whole, tmp_path, number):
     reference, changes = whole

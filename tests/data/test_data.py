@@ -219,7 +219,7 @@ def test_several_training_scales_are_drawn_by_seed():
     [
         (
             lambda: ScaleProtocol(canvas=0),
-            r"at least 1 pixel, or two \(height, width\), got canvas=0",
+            r"from 1 to 16384 pixels, or two \(height, width\), got canvas=0",
         ),
         (
             lambda: ScaleProtocol(interpolation="cubic"),
@@ -279,6 +279,8 @@ def test_missing_files_are_named(tmp_path):
         "cifar100",
         "tiny_imagenet",
         "mnist_scale",
+        "mnist_large_scale/NAME",
+        "stir_digits/NAME",
         "folder",
         "stream_folder",
         "unlabelled",
@@ -295,7 +297,7 @@ def test_names_that_a_program_registers_are_listed_with_the_others():
         register_source("plain/")(lambda root, rest: load_source(rest))
         assert len(ScaleDataModule(DataSpec("plain/stripes")).class_names) == 10
         # Published datasets first, then those whose images are anybody's.
-        assert list_sources()[6:10] == ["mnist_scale", "stripes", "plain/NAME", "folder"]
+        assert list_sources()[8:12] == ["stir_digits/NAME", "stripes", "plain/NAME", "folder"]
         with pytest.raises(InputError, match="stripes, plain/NAME, folder, .*, hfds/NAME$"):
             load_source("stripe")
         with pytest.raises(InputError, match="named 'stripes' is registered already"):

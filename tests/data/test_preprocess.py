@@ -187,7 +187,7 @@ def test_images_of_floating_point_are_pillow_s_within_rounding():
         ({"side": "wider"}, "side must be one of longer, shorter, both"),
         ({"background": "white"}, "background must be one of black, grey, edge"),
         ({"background": (1, 2, 300)}, "a background colour is red, green and blue"),
-        ({"canvas": (4, 0)}, "canvas must be a whole number of at least 1 pixel"),
+        ({"canvas": (4, 0)}, "canvas must be a whole number from 1 to 16384 pixels"),
         ({"content": 2.5}, "content must be a whole number"),
     ],
 )

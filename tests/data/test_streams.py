@@ -244,7 +244,7 @@ def test_tars_that_cannot_be_used(parts, tmp_path):
     ("members", "message"),
     [
         ([("0.png", "")], r"0.png has no class: 0.cls is not beside it"),
-        ([("0.png", ""), ("0.cls", "")], "must hold a class's number from 0, got 'abc'"),
+        ([("0.png", ""), ("0.cls", "")], "must hold a class's number from 0 to 999999, got 'abc'"),
     ],
 )
 def test_shards_without_classes(tmp_path, members, message):

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nearfar.data import DataSpec, LabelledImages, ScaleDataModule, ScaleProtocol, register_source
+from nearfar.data.sources import registry
 from nearfar.errors import InputError
 from nearfar.training import FitSpec, ModelSpec, TrainerSpec, train
 from nearfar.training.run_folder import last_path
@@ -21,7 +22,6 @@ EACH = TrainerSpec(save_every=1)
 BAD = [0]
 
 
-@register_source("not_finite")
 def not_finite(root):
     """Noise; one image holds a NaN."""
     images = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -30,8 +30,10 @@ def not_finite(root):
 
 
 @pytest.fixture(autouse=True)
-def bad():
+def bad(monkeypatch):
     """A training image."""
+    monkeypatch.setattr(registry, "_SOURCES", dict(registry._SOURCES))
+    register_source("not_finite")(not_finite)
     BAD[0] = int(ScaleDataModule(DATA, 6, 0).indices["train"][11])
     return BAD[0]
 

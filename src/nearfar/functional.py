@@ -17,9 +17,26 @@ from nearfar.pyramid import Pyramid, check_map, resample
 from nearfar.scale_sets import ScaleSet, as_scales
 from nearfar.symbolic_sizes import map_size
 
-__all__ = ["PADDING_MODES", "Reduce", "pyramid_conv2d", "scale_conv2d", "si_conv2d"]
+__all__ = [
+    "PADDING_MODES",
+    "Reduce",
+    "check_scale_padding",
+    "pyramid_conv2d",
+    "scale_conv2d",
+    "si_conv2d",
+]
 
 Reduce = Literal["max", "mean", "logsumexp"]
+
+
+def check_scale_padding(word: str) -> None:
+    """Refuses what is no way to pad over scale.
+
+    Raises:
+        InputError: it is none.
+    """
+    if word not in ("end", "valid"):
+        raise InputError(f"scale_padding must be 'end' or 'valid', got {word!r}")
 
 
 @overload
@@ -201,8 +218,7 @@ def scale_conv2d(
             f"scale_conv2d takes a Pyramid of maps, got {type(x).__name__}; make one with "
             f"nearfar.pyramid.expand(x, scales)"
         )
-    if scale_padding not in ("end", "valid"):
-        raise InputError(f"scale_padding must be 'end' or 'valid', got {scale_padding!r}")
+    check_scale_padding(scale_padding)
     extent = int(weight.shape[2])
     count = len(x) if scale_padding == "end" else len(x) - extent + 1
     if count < 1:

@@ -15,6 +15,4 @@ def change(record):
 def attack(folder):
     path = folder / "weights.safetensors"
     path.write_bytes(whole_files.changed_checkpoint(change))
-    picture = folder / "photo.png"
-    picture.write_bytes(whole_files.png(whole_files.photo()))
-    return ["predict", path, picture]
+    return whole_files.predict(folder, path)

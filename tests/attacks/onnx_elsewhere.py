@@ -17,6 +17,4 @@ def attack(folder):
     tensor.ClearField("raw_data")
     path = folder / "net.onnx"
     path.write_bytes(model.SerializeToString())
-    picture = folder / "photo.png"
-    picture.write_bytes(whole_files.png(whole_files.photo()))
-    return ["predict", path, picture]
+    return whole_files.predict(folder, path)

@@ -4,9 +4,7 @@ Stopped by a look through the archive before torch reads it: expressions are num
 functions.
 """
 
-import io
 import re
-import zipfile
 
 import whole_files
 
@@ -14,18 +12,13 @@ COMMAND = b"__import__('os').system('touch owned')"
 SAYS = "it has the size"
 
 
+def change(name, content):
+    if name.endswith("models/model.json"):
+        content = re.sub(rb'("expr_str": ")[^"]*', rb"\1" + COMMAND, content)
+    return content
+
+
 def attack(folder):
     path = folder / "net.pt2"
-    with (
-        zipfile.ZipFile(io.BytesIO(whole_files.exported(".pt2"))) as source,
-        zipfile.ZipFile(path, "w") as target,
-    ):
-        for info in source.infolist():
-            content = source.read(info)
-            if info.filename.endswith("models/model.json"):
-                content = re.sub(rb'("expr_str": ")[^"]*', rb"\1" + COMMAND, content)
-            target.writestr(info.filename, content)
-
-    picture = folder / "photo.png"
-    picture.write_bytes(whole_files.png(whole_files.photo()))
-    return ["predict", path, picture]
+    path.write_bytes(whole_files.rezipped(change))
+    return whole_files.predict(folder, path)

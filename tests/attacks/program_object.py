@@ -1,35 +1,35 @@
-"""Tries to run a command by an object among a program's constants.
+"""Tries to run a command by an object among a program's constants, in a folder so that its own name is plain.
 
 Stopped by the same look: archives that hold objects are refused.
 """
 
-import io
-import os
+import json
 import pickle
-import zipfile
 
 import whole_files
-
-
-class Command:
-    def __reduce__(self):
-        return os.system, ("touch owned",)
-
 
 SAYS = "it holds the pickled object"
 
 
+OBJECT = {
+    "path_name": "opaque_obj_0/x",
+    "is_param": False,
+    "use_pickle": True,
+    "tensor_meta": None,
+}
+
+
+def change(name, content):
+    if name == "data/constants/model_constants_config.json":
+        return json.dumps({"config": {"x": OBJECT}}).encode()
+    return content
+
+
 def attack(folder):
     path = folder / "net.pt2"
-    with (
-        zipfile.ZipFile(io.BytesIO(whole_files.exported(".pt2"))) as source,
-        zipfile.ZipFile(path, "w") as target,
-    ):
-        for info in source.infolist():
-            content = source.read(info)
-            target.writestr(info.filename, content)
-        target.writestr("x/data/constants/custom_obj_0", pickle.dumps(Command()))
-
-    picture = folder / "photo.png"
-    picture.write_bytes(whole_files.png(whole_files.photo()))
-    return ["predict", path, picture]
+    path.write_bytes(
+        whole_files.rezipped(
+            change, [("data/constants/opaque_obj_0/x", pickle.dumps(whole_files.Command()))]
+        )
+    )
+    return whole_files.predict(folder, path)

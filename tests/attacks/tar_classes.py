@@ -12,16 +12,4 @@ def attack(folder):
     path = folder / "images.tar"
     pixels = whole_files.png(whole_files.photo())
     path.write_bytes(whole_files.archive([("0.png", pixels), ("0.cls", b"99999999")]))
-
-    return [
-        "audit",
-        "cnn_small",
-        "--size",
-        "16",
-        "--num_classes",
-        "2",
-        "--data",
-        "stream_wds",
-        "--root",
-        path,
-    ]
+    return whole_files.audit(path, "stream_wds")

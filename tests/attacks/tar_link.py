@@ -19,16 +19,4 @@ def attack(folder):
         info.type, info.linkname = tarfile.SYMTYPE, "../../elsewhere/secret"
         target.addfile(info)
     path.write_bytes(buffer.getvalue())
-
-    return [
-        "audit",
-        "cnn_small",
-        "--size",
-        "16",
-        "--num_classes",
-        "2",
-        "--data",
-        "stream_tar",
-        "--root",
-        path,
-    ]
+    return whole_files.audit(path)

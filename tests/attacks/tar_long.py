@@ -17,16 +17,4 @@ def attack(folder):
     head[148:156] = b"%06o\0 " % sum(head)
     data[:512] = head
     path.write_bytes(bytes(data))
-
-    return [
-        "audit",
-        "cnn_small",
-        "--size",
-        "16",
-        "--num_classes",
-        "2",
-        "--data",
-        "stream_tar",
-        "--root",
-        path,
-    ]
+    return whole_files.audit(path)

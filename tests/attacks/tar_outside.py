@@ -14,16 +14,4 @@ def attack(folder):
     path.write_bytes(
         whole_files.archive([("cat/a.png", pixels), ("../elsewhere/secret.png", pixels)])
     )
-
-    return [
-        "audit",
-        "cnn_small",
-        "--size",
-        "16",
-        "--num_classes",
-        "2",
-        "--data",
-        "stream_tar",
-        "--root",
-        path,
-    ]
+    return whole_files.audit(path)

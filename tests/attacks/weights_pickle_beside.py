@@ -19,7 +19,5 @@ class Command:
 
 def attack(folder):
     torch.save({"state_dict": whole_files.state_dict(), "args": Command()}, folder / "weights.pth")
-    picture = folder / "photo.png"
-    picture.write_bytes(whole_files.png(whole_files.photo()))
-    words = ["predict", f"cnn_small@{folder / 'weights.pth'}", picture]
-    return [*words, "--size", "16", "--num_classes", "10"]
+    word = f"cnn_small@{folder / 'weights.pth'}"
+    return whole_files.predict(folder, word, "--size", "16", "--num_classes", "10")

@@ -126,7 +126,6 @@ def write(path, readers):
     """Adds readers' figures to those in a file."""
     before = json.loads(path.read_text())["readers"] if path.is_file() else {}
     record = {
-        "command": f"python tests/reliability/fuzzing.py {' '.join(sys.argv[1:])}",
         "date": today(),
         "machine": machine(),
         "versions": versions(),
@@ -201,6 +200,7 @@ def main():
             print(f"  {number}: {text}", flush=True)
         failed |= bool(failures)
         record[name] = {
+            "command": f"python tests/reliability/fuzzing.py --readers {name} --count {tried}",
             "inputs": tried, "seconds": round(time.monotonic() - started), **outcomes,
             "failures": dict(kinds),
         }  # fmt: skip

@@ -307,7 +307,7 @@ def _signed(share: float) -> str:
 def _points(share: float) -> str:
     """Points with one digit; the ends of intervals are not rounded to 0."""
     points = 100 * share
-    digits = 1 if abs(points) >= 0.1 or points == 0 else 1 - math.floor(math.log10(abs(points))) - 1
+    digits = 1 if abs(points) >= 0.1 or points == 0 else -math.floor(math.log10(abs(points)))
     return f"{points:.{digits}f}"
 
 

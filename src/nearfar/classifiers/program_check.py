@@ -39,6 +39,8 @@ _FUNCTIONS = frozenset(  # a list of them would take fifty lines
 _NAME = re.compile(r"[A-Za-z]\w{0,40}")
 #: Files of a program that hold pickles of objects.
 _OBJECTS = ("custom_obj", "opaque_obj")
+#: Names of files of tensors.
+_PAYLOAD = re.compile(r"(weight|tensor)_\d+")
 _MOST_VALUES = 100_000_000
 
 
@@ -61,10 +63,12 @@ def check_program(path: Path) -> None:
                     raise InputError(
                         f"it holds {short_repr(info.filename)} compressed, or not whole"
                     )
-                parts = info.filename.split("/")
-                if parts[-1].startswith(_OBJECTS):
-                    raise InputError(f"it holds the pickled object {short_repr(parts[-1])}")
-                if info.filename.endswith(".json") and "extra" not in parts:
+                name = info.filename.lower()
+                parts = name.split("/")
+                if any(part.startswith(_OBJECTS) for part in parts):
+                    raise InputError(f"it holds the pickled object {short_repr(info.filename)}")
+                # Below the archive's own folder, which may have any name, lies what others put beside.
+                if name.endswith(".json") and parts[1:2] != ["extra"]:
                     _check_text(archive.read(info), info.filename, mend)
     except InputError as cause:
         raise InputError(f"{path} is not read: {cause}, which may run code; {mend}") from cause
@@ -79,6 +83,10 @@ def _check_text(text: bytes, name: str, mend: str) -> None:
     if b"default_factory_module" in text:
         raise InputError("it names a module to import")
     for record in _mappings(parse_json(text, name, mend, finite=False, most=_MOST_VALUES)):
+        # Under a name that begins otherwise torch's reader unpickles an object.
+        payload = record.get("path_name", "weight_0")
+        if not isinstance(payload, str) or not _PAYLOAD.fullmatch(payload):
+            raise InputError(f"it holds the pickled object {short_repr(payload)}")
         if record.get("use_pickle"):
             raise InputError("it holds pickled tensors")
         target, expression = record.get("target"), record.get("expr_str")

@@ -60,10 +60,15 @@ def patch_of(classifier: Classifier) -> int:
     Known of networks that timm can set to a side.
     """
     network = None if classifier.module is None else _inner(classifier.module)
-    if not hasattr(network, "set_input_size"):
+    if network is None or not hasattr(network, "set_input_size"):
         return 1
+    return max(_patches(network))
+
+
+def _patches(network: nn.Module) -> tuple[int, int]:
+    """Height and width of a network's patches; 1 where it has none."""
     size = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
-    return int(max(size) if isinstance(size, tuple) else size)
+    return (size[0], size[1]) if isinstance(size, tuple) else (int(size), int(size))
 
 
 def _protocol_at(classifier: Classifier, side: int) -> ScaleProtocol:
@@ -91,8 +96,7 @@ def _inner(module: nn.Module) -> nn.Module:
 
 def _set_to(module: nn.Module, side: int, name: str) -> nn.Module:
     """A copy of a network that timm has set to a side; parameters that need no change are shared."""
-    patch = getattr(getattr(_inner(module), "patch_embed", None), "patch_size", 1)
-    patches = patch if isinstance(patch, tuple) else (patch, patch)
+    patches = _patches(_inner(module))
     if any(side % p for p in patches):
         p = max(patches)
         raise InputError(

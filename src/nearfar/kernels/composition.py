@@ -15,10 +15,20 @@ from nearfar.grid import Window
 from nearfar.pyramid import How, collapse, expand
 from nearfar.reference import reference_only
 
-__all__ = ["PADDING_MODES", "Composition", "convolve"]
+__all__ = ["PADDING_MODES", "Composition", "check_padding_mode", "convolve"]
 
 #: What lies outside of a map, as ``torch.nn.Conv2d`` names it.
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def check_padding_mode(mode: str) -> None:
+    """Refuses what is no padding mode.
+
+    Raises:
+        InputError: it is none.
+    """
+    if mode not in PADDING_MODES:
+        raise InputError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {mode!r}")
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,7 @@ def convolve(
 
 def _pad(x: Tensor, window: Window, mode: str) -> tuple[Tensor, tuple[int, int]]:
     """Pads ``x`` as far as the convolution itself cannot; returns what is left for it to pad."""
-    if mode not in PADDING_MODES:
-        raise InputError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {mode!r}")
+    check_padding_mode(mode)
     (top, bottom), (left, right) = window.padding
     if mode == "zeros" and top == bottom and left == right:
         return x, (top, left)

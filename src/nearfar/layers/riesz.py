@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nearfar.errors import InputError
 from nearfar.grid import Padding, Window
-from nearfar.kernels.composition import PADDING_MODES
-from nearfar.layers.receptive_field import AxisField, ScaleLayer
+from nearfar.kernels.composition import check_padding_mode
+from nearfar.layers.filter_layer import FilterLayer
+from nearfar.layers.receptive_field import AxisField
 from nearfar.pyramid import Pyramid, check_map
 from nearfar.symbolic_sizes import map_size
 
@@ -22,7 +22,7 @@ __all__ = ["RieszConv2d"]
 _TRANSFORMS = {1: 2, 2: 5}
 
 
-class RieszConv2d(ScaleLayer, nn.Module):
+class RieszConv2d(FilterLayer):
     """A layer without a size: mixes the first and second Riesz transforms of its input.
 
     .. math:: y = \\sum_j W_j\\, R_j x + \\sum_{j \\le k} W_{jk}\\, R_j R_k x + b, \\qquad
@@ -59,7 +59,6 @@ class RieszConv2d(ScaleLayer, nn.Module):
     """
 
     contract = "the image rescaled by any factor, the answer is rescaled"
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -93,10 +92,7 @@ class RieszConv2d(ScaleLayer, nn.Module):
                 f"groups={groups} must be at least 1 and divide in_channels={in_channels} and "
                 f"out_channels={out_channels}, which must be at least 1"
             )
-        if padding_mode not in PADDING_MODES:
-            raise InputError(
-                f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}"
-            )
+        check_padding_mode(padding_mode)
         if order not in _TRANSFORMS:
             raise InputError(f"order must be 1 or 2, got {order!r}")
         self.in_channels = in_channels
@@ -109,19 +105,7 @@ class RieszConv2d(ScaleLayer, nn.Module):
         self.padding_mode = padding_mode
         self.order = order
         shape = (out_channels, in_channels // groups, _TRANSFORMS[order])
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """The initialisation of ``torch.nn.Conv2d`` with as many inputs a filter."""
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(self.weight[0].numel())
-            nn.init.uniform_(self.bias, -bound, bound)
+        self.make_parameters(shape, bias, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, "RieszConv2d")

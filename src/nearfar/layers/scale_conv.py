@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.errors import InputError
-from nearfar.functional import PADDING_MODES, scale_conv2d
+from nearfar.functional import check_scale_padding, scale_conv2d
 from nearfar.grid import Padding, Window
+from nearfar.kernels.composition import check_padding_mode
+from nearfar.layers.filter_layer import FilterLayer, check_channels
 from nearfar.layers.receptive_field import AxisField, ScaleLayer, convolved
 from nearfar.pyramid import How, Pyramid, collapse, expand
 
@@ -22,7 +23,7 @@ __all__ = ["ScaleConv2d", "ScalePool"]
 HALF_OCTAVES = tuple(round(2 ** (1 - i / 2), 4) for i in range(7))
 
 
-class ScaleConv2d(ScaleLayer, nn.Module):
+class ScaleConv2d(FilterLayer):
     """Pyramid layer, step 2: convolution over position *and* scale. Pyramid in, pyramid out.
 
     .. math:: y_s = \\sum_{k=0}^{K-1} W_k * \\mathrm{resample}(x_{s+k} \\to s) + b
@@ -52,7 +53,6 @@ class ScaleConv2d(ScaleLayer, nn.Module):
         "the image rescaled from one level's scale to another's, each level's answer is that of the other "
         "level; levels whose filter reaches beyond the last are left out"
     )
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -73,21 +73,9 @@ class ScaleConv2d(ScaleLayer, nn.Module):
         antialias: bool = True,
     ) -> None:
         super().__init__()
-        if min(in_channels, out_channels, groups, scale_extent) < 1:
-            raise InputError(
-                f"channels, groups and scale_extent must be at least 1, got in_channels="
-                f"{in_channels}, out_channels={out_channels}, groups={groups}, scale_extent={scale_extent}"
-            )
-        if in_channels % groups or out_channels % groups:
-            raise InputError(
-                f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
-            )
-        if scale_padding not in ("end", "valid"):
-            raise InputError(f"scale_padding must be 'end' or 'valid', got {scale_padding!r}")
-        if padding_mode not in PADDING_MODES:
-            raise InputError(
-                f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}"
-            )
+        check_channels(in_channels, out_channels, groups, scale_extent)
+        check_scale_padding(scale_padding)
+        check_padding_mode(padding_mode)
         window = Window.make(kernel_size, stride, padding, dilation)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -101,19 +89,7 @@ class ScaleConv2d(ScaleLayer, nn.Module):
         self.scale_padding: Literal["end", "valid"] = scale_padding
         self.antialias = antialias
         shape = (out_channels, in_channels // groups, scale_extent, *window.kernel)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """The initialisation of ``torch.nn.Conv3d`` with the same number of inputs a filter."""
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(self.weight[0].numel())
-            nn.init.uniform_(self.bias, -bound, bound)
+        self.make_parameters(shape, bias, device, dtype)
 
     def forward(self, x: Pyramid) -> Pyramid:
         return scale_conv2d(

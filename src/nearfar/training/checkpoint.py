@@ -172,8 +172,7 @@ def load_checkpoint(path: Path | str, network: nn.Module | None = None) -> Check
             f"{path} was converted from a module that only Python builds ({recipe.model.name}); read it with "
             f"nearfar.load_checkpoint(path, network), where network is converted alike"
         )
-    with safe_open(str(path), framework="pt") as file:
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    stored = _tensors(path)
     model = network or _build(recipe, record, stored)
     state = unique_state(model)
     misfits = sorted(
@@ -234,7 +233,7 @@ def with_options(path: Path | str, options: Mapping[str, Any], out: Path | str) 
     model = dataclasses.replace(recipe.model, options={**old_options, **dict(options)})
     recipe = dataclasses.replace(recipe, model=model)
     try:
-        network = _build(recipe, record, load_checkpoint(path).model.state_dict())
+        network = _build(recipe, record, _tensors(path))
         load_checkpoint(path, network)
     except InputError as cause:
         hint = (
@@ -290,6 +289,12 @@ def _without_sources(spec: ModelSpec) -> ModelSpec:
             f"fetch or read other files; train or save it again without {', '.join(sorted(_SOURCES))}"
         )
     return dataclasses.replace(spec, options=options)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that :func:`read_record` has read."""
+    with safe_open(str(path), framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _build(recipe: Recipe, record: dict[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nearfar.errors import InputError
+from nearfar.functional import check_scale_padding
 from nearfar.grid import Padding, Window, base_grid
-from nearfar.kernels.composition import PADDING_MODES, convolve
-from nearfar.layers.receptive_field import AxisField, ScaleLayer, convolved
+from nearfar.kernels.composition import check_padding_mode, convolve
+from nearfar.layers.filter_layer import FilterLayer, check_channels
+from nearfar.layers.receptive_field import AxisField, convolved
 from nearfar.layers.rescaled_filters.scale_space import GaussianScaleSpace
 from nearfar.pyramid import Pyramid, check_map
 from nearfar.scale_sets import ScaleSet, as_scales
@@ -27,7 +29,7 @@ Rescaled = tuple[Tensor | None, int]
 """A basis at a filter scale, ``[N, side, side]`` (``None``: the taps themselves), and its dilation."""
 
 
-class RescaledFilterConv2d(ScaleLayer, nn.Module):
+class RescaledFilterConv2d(FilterLayer):
     """One filter at several sizes over one map: what SESN, DISCO, dilated and Gaussian filters share.
 
     .. math:: y_\\sigma = \\sum_{k=0}^{K-1} \\psi_\\sigma[W_k] * x_{\\sigma_{+k}} + b, \\qquad
@@ -66,7 +68,6 @@ class RescaledFilterConv2d(ScaleLayer, nn.Module):
     )
     #: The smallest filter scale that the kind can do.
     smallest: ClassVar[float] = 1.0
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -90,15 +91,7 @@ class RescaledFilterConv2d(ScaleLayer, nn.Module):
         window = Window.make(kernel_size, stride, padding, dilation)
         self.filter_scales = as_scales(filter_scales)
         self._check(window, padding_mode, scale_padding)
-        if min(in_channels, out_channels, groups, scale_extent) < 1:
-            raise InputError(
-                f"channels, groups and scale_extent must be at least 1, got in_channels={in_channels}, "
-                f"out_channels={out_channels}, groups={groups}, scale_extent={scale_extent}"
-            )
-        if in_channels % groups or out_channels % groups:
-            raise InputError(
-                f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
-            )
+        check_channels(in_channels, out_channels, groups, scale_extent)
         if scale_extent > len(self.filter_scales):
             raise InputError(
                 f"scale_extent={scale_extent} is more than there are filter_scales, "
@@ -127,12 +120,7 @@ class RescaledFilterConv2d(ScaleLayer, nn.Module):
             self.register_buffer(f"basis_{i}", basis, persistent=False)
             self._dilations.append(apart)
         shape = (out_channels, in_channels // groups, scale_extent, self._functions())
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
+        self.make_parameters(shape, bias, device, dtype)
 
     def rescaled(self, scale: float) -> Rescaled:
         """The basis at a filter scale; its functions keep their integral, whatever the scale."""
@@ -157,19 +145,8 @@ class RescaledFilterConv2d(ScaleLayer, nn.Module):
             raise InputError(
                 f"filter_scales of {name} must ascend from at least {self.smallest:g}, got {scales}"
             )
-        if scale_padding not in ("end", "valid"):
-            raise InputError(f"scale_padding must be 'end' or 'valid', got {scale_padding!r}")
-        if padding_mode not in PADDING_MODES:
-            raise InputError(
-                f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}"
-            )
-
-    def reset_parameters(self) -> None:
-        """The initialisation of ``torch.nn.Conv2d`` with as many inputs a filter."""
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(self.weight[0].numel())
-            nn.init.uniform_(self.bias, -bound, bound)
+        check_scale_padding(scale_padding)
+        check_padding_mode(padding_mode)
 
     def kernel(self, level: int) -> Tensor:
         """The filter of a level as it is convolved, ``[C_out, C_in / groups, K, side, side]``."""

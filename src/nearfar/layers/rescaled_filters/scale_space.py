@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nearfar.errors import InputError
 from nearfar.grid import Window, base_grid
-from nearfar.kernels.composition import PADDING_MODES, convolve
+from nearfar.kernels.composition import check_padding_mode, convolve
 from nearfar.layers.receptive_field import AxisField, ScaleLayer
 from nearfar.pyramid import Pyramid, check_map
 from nearfar.scale_sets import ScaleSet, as_scales
@@ -64,10 +64,7 @@ class GaussianScaleSpace(ScaleLayer, nn.Module):
             raise InputError(f"filter_scales must ascend from at least 1, got {self.filter_scales}")
         if not 0 < blur < math.inf:
             raise InputError(f"blur must be a number of pixels above 0, got {blur!r}")
-        if padding_mode not in PADDING_MODES:
-            raise InputError(
-                f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}"
-            )
+        check_padding_mode(padding_mode)
         self.blur = blur
         self.padding_mode = padding_mode
 

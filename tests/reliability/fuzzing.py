@@ -15,6 +15,7 @@ import multiprocessing
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -184,8 +185,15 @@ def main():
             inputs = reader.prepare(random.Random(f"{reader.name}/{options.number}"), Path(folder))
             print(reader.read(inputs))
         return 0
+    names = options.readers.split(",")
+    if (
+        len(names) > 1
+    ):  # a process each: one in which another reader has trained is not to be forked
+        words = [word for word in sys.argv if word not in ("--readers", options.readers)]
+        commands = [[sys.executable, *words, "--readers", name] for name in names]
+        return max(subprocess.run(command, check=False).returncode for command in commands)
     record, failed = {}, False
-    for name in options.readers.split(","):
+    for name in names:
         started = time.monotonic()
         outcomes, failures, tried = fuzz(name, options.count or (None if options.minutes else 1000),
                                          options.minutes, options.first)  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 ORDER = [
     {"errors", "version", "progress", "reference", "_lazy", "_timm_names"},
-    {"scale_sets", "atomic", "provenance", "records"},
+    {"scale_sets", "atomic", "provenance", "records", "pretrained"},
     {"grid"},
     {"symbolic_sizes"},
     {"resampling"},

@@ -18,9 +18,10 @@ from nearfar.classifiers.evaluation_transforms import of_timm, of_torchvision, o
 from nearfar.classifiers.input_spec import InputOptions, InputSpec, fills_canvas
 from nearfar.data import Normalisation, Normalised, ScaleProtocol
 from nearfar.errors import InputError
-from nearfar.models import is_ours
+from nearfar.models import has_shipped_weights, is_ours
 from nearfar.models.torchvision_nets import PREFIX as TORCHVISION
 from nearfar.models.torchvision_nets import is_torchvision
+from nearfar.pretrained import pretrained_file
 from nearfar.training import ModelSpec, load_checkpoint, make_network
 
 __all__ = ["from_checkpoint", "from_name", "from_network"]
@@ -57,7 +58,9 @@ def from_network(
             otherwise.
     """
     cfg, figures, size = _published(network), options.normalisation(), options.size
-    if figures is None and cfg and not is_ours(cfg.get("architecture")):
+    if figures is None and cfg and (
+        has_shipped_weights(cfg) or not is_ours(cfg.get("architecture"))
+    ):
         figures = Normalisation(tuple(cfg["mean"]), tuple(cfg["std"]))
     if isinstance(network, Normalised) and figures is not None:
         raise InputError(f"{name} normalises its input itself; leave out mean and std")
@@ -136,6 +139,10 @@ def from_name(name: str, weights: str | None, options: InputOptions) -> Classifi
     Raises:
         InputError: an unknown name, a file that does not fit, or weights that cannot be fetched.
     """
+    shipped = pretrained_file(name) if weights == "pretrained" else None
+    if shipped is not None:
+        options.check_unset(f"{name}@{weights}")
+        return from_checkpoint(shipped)
     figures, num_classes = options.normalisation(), options.num_classes
     spec = ModelSpec(name, weights=weights, mean=options.mean, std=options.std)
     if weights == "pretrained" and num_classes is not None:

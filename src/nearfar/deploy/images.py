@@ -16,6 +16,7 @@ from torch import Tensor
 from nearfar.data.decoding import decode, quiet_pillow
 from nearfar.data.image_files import image_files
 from nearfar.errors import InputError
+from nearfar.pretrained import list_samples, sample_folder
 
 __all__ = ["STDIN", "ImageFile", "named_images"]
 
@@ -43,7 +44,8 @@ class ImageFile:
 def named_images(words: Sequence[str | Path], stdin: IO[bytes] | None = None) -> list[ImageFile]:
     """The images that words name, in their order.
 
-    A folder stands for all image files below it, in order of their paths, hidden ones left out. ``-``
+    A folder stands for all image files below it, in order of their paths, hidden ones left out; the name of
+    sample images (``sample_digits``: :func:`nearfar.pretrained.list_samples`) for those. ``-``
     stands for standard input: one encoded image, or paths of files and folders, one a line. Whether a
     file is there shows when it is read.
 
@@ -70,7 +72,7 @@ def named_images(words: Sequence[str | Path], stdin: IO[bytes] | None = None) ->
 def _from_paths(words: Iterable[str | Path]) -> list[ImageFile]:
     images = []
     for word in words:
-        folder = Path(word)
+        folder = sample_folder(str(word)) if str(word) in list_samples() else Path(word)
         inside = image_files(folder) if folder.is_dir() else [word]
         images += [ImageFile(str(path)) for path in inside]
     return images

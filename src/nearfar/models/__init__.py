@@ -21,7 +21,13 @@ from nearfar.models.cnn_small import SmallCNN
 from nearfar.models.ensemble import Ensemble
 from nearfar.models.fcn import FCN
 from nearfar.models.hierarchical import HierarchicalNet, Reduction
-from nearfar.models.registry import create_model, input_size, is_ours, list_models
+from nearfar.models.registry import (
+    create_model,
+    has_shipped_weights,
+    input_size,
+    is_ours,
+    list_models,
+)
 from nearfar.models.staged import StagedBackbone, StagedNet
 from nearfar.models.weights import load_weights, read_weights
 from nearfar.models.wsms import Integration, WSMSNet
@@ -38,6 +44,7 @@ __all__ = [
     "StagedNet",
     "WSMSNet",
     "create_model",
+    "has_shipped_weights",
     "input_size",
     "is_ours",
     "list_models",

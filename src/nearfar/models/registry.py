@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import timm
@@ -23,10 +23,12 @@ from nearfar.errors import InputError
 from nearfar.models.torchvision_nets import create_torchvision, is_torchvision
 from nearfar.models.transformers_nets import NAME as TRANSFORMERS
 from nearfar.models.transformers_nets import create_transformers
+from nearfar.pretrained import list_pretrained, pretrained_config, pretrained_file
 
 __all__ = [
     "PREFIX",
     "create_model",
+    "has_shipped_weights",
     "input_size",
     "is_ours",
     "list_models",
@@ -72,10 +74,9 @@ def register(
         ) -> _Net:
             weights_cfg = {**_as_dict(pretrained_cfg), **(pretrained_cfg_overlay or {})}
             if pretrained and not any(weights_cfg.get(source) for source in _SOURCES):
-                raise InputError(
-                    f"{build.__name__} has no pretrained weights; leave pretrained out and train it, "
-                    f"or load your own with nearfar.load_weights(model, path)"
-                )
+                shipped = _shipped_config(build.__name__)
+                options = {**shipped.pop("options"), **options}
+                pretrained_cfg_overlay = {**shipped, **(pretrained_cfg_overlay or {})}
             return build_model_with_cfg(
                 build,
                 name,
@@ -104,6 +105,20 @@ def register(
         return build
 
     return enter
+
+
+def _shipped_config(name: str) -> dict[str, Any]:
+    """What is known of the weights that come with the package.
+
+    Raises:
+        InputError: none of this network do.
+    """
+    if pretrained_file(name) is None:
+        raise InputError(
+            f"{name} has no pretrained weights (they come with {', '.join(list_pretrained())}); leave "
+            f"pretrained out and train it, or load your own with nearfar.load_weights(model, path)"
+        )
+    return dict(pretrained_config(name))
 
 
 def register_all(
@@ -164,6 +179,19 @@ def is_ours(name: str | None) -> bool:
     return name is not None and name.startswith(PREFIX)
 
 
+def has_shipped_weights(cfg: Mapping[str, Any] | None) -> bool:
+    """Whether a network was built with the weights that come with the package.
+
+    Args:
+        cfg: its ``pretrained_cfg``.
+    """
+    name = (cfg or {}).get("architecture")
+    if not cfg or not is_ours(name):
+        return False
+    file = pretrained_file(str(name).removeprefix(PREFIX))
+    return file is not None and cfg.get("file") == str(file)
+
+
 def create_model(
     name: str, *, num_classes: int | None = None, in_chans: int | None = None, **options: Any
 ) -> nn.Module:
@@ -176,7 +204,9 @@ def create_model(
         in_chans: channels of the input image; default: what the network was designed for.
         options: the model's own options, such as ``scales`` of a scale-invariant one, or ``config`` of
             ``transformers``;
-            ``pretrained=True`` fetches the weights that timm or torchvision publish.
+            ``pretrained=True`` fetches the weights that timm or torchvision publish, or loads those of ours
+            that come with the package (:func:`nearfar.pretrained.list_pretrained`). As with timm, the
+            network then takes images normalised by the mean and std of its ``pretrained_cfg``.
 
     Raises:
         InputError: unknown name, unknown option, an option the model refuses, or weights that cannot be

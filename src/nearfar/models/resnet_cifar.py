@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nearfar.errors import InputError
 from nearfar.layers import PyramidConv2d, SIConv2d
-from nearfar.models.hierarchical import HierarchicalNet, Reduction
+from nearfar.models.hierarchical import HierarchicalNet, Reduction, Window
 from nearfar.models.initialisation import reset_he
 from nearfar.models.registry import register_all
 from nearfar.models.staged import StagedNet
@@ -159,7 +159,12 @@ def _pyramid(depth: int, levels: Sequence[int] = (4, 4, 2), **kwargs: Any) -> Ci
     classifier="net.head.fc",
 )
 def _hierarchical(
-    depth: int, scales: ScaleSet = "octave", reduction: Reduction = "logsumexp", **kwargs: Any
+    depth: int,
+    scales: ScaleSet = "octave",
+    reduction: Reduction = "logsumexp",
+    window: Window = None,
+    temperature: float = 1.0,
+    **kwargs: Any,
 ) -> HierarchicalNet:
     """ResNet-{} over a whole pyramid; the plain net's parameters exactly."""
-    return HierarchicalNet(CifarResNet(depth, **kwargs), scales, reduction)
+    return HierarchicalNet(CifarResNet(depth, **kwargs), scales, reduction, window, temperature)

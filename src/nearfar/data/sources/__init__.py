@@ -7,6 +7,7 @@ from nearfar.data.sources import tiny_imagenet  # noqa: F401
 from nearfar.data.sources import mnist_scale  # noqa: F401
 from nearfar.data.sources import mnist_large_scale  # noqa: F401
 from nearfar.data.sources import stir  # noqa: F401
+from nearfar.data.sources import samples  # noqa: F401
 from nearfar.data.sources import folder  # noqa: F401
 from nearfar.data.sources import tars  # noqa: F401
 from nearfar.data.sources import hugging_face  # noqa: F401

@@ -36,6 +36,7 @@ from nearfar.version import versions
 
 ROOT = Path(__file__).parent.parent
 TEST_IMAGES = 2000
+SCALES = (0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5, 2.0)
 PACKAGE = ROOT / "src" / "nearfar" / "pretrained"
 #: Of each sample set: the source, the fold, images a class, the files' form.
 SAMPLES = {
@@ -64,8 +65,9 @@ class Packed:
 
 
 _CIFAR = (
-    "Trained on a JPEG copy of CIFAR-10 (A. Krizhevsky 2009; collected from the web for research): each image "
-    "was compressed with loss, which costs nets some points, so compare figures on the copy with each other."
+    "Trained on a JPEG copy of CIFAR-10 (A. Krizhevsky 2009; collected from the web for research): each "
+    "image was compressed with loss, which costs nets some points, so compare figures on the copy with each "
+    "other."
 )
 _MNIST = "Trained on MNIST-Scale, fold 0, made of MNIST (Y. LeCun, C. Cortes)."
 _TINY = (
@@ -131,7 +133,6 @@ def pack(name: str, runs: Path) -> None:
         for figure in ("validation_accuracy", "validation_loss"):  # of the net at one level
             record.pop(figure, None)
         recipe["model"] = {**recipe["model"], "name": name, "options": chosen_levels(checkpoint)}
-    recipe["out"] = f"runs/{packed.run}"
     save_weights(PACKAGE / "weights" / f"{name}.safetensors", tensors, record)
 
 
@@ -141,7 +142,9 @@ def chosen_levels(checkpoint: Checkpoint) -> dict[str, Any]:
     dataset = load_source(spec.source)
     which = split_indices(spec, dataset.labels, dataset.test_from)["validation"]
     images = LabelledImages(dataset.images[which], dataset.labels[which], dataset.class_names)
-    wrapped = wrap(checkpoint.path, images, 2.0, spec=WrapSpec(cascade=False), out=None)
+    wrapped = wrap(
+        checkpoint.path, images, 2.0, spec=WrapSpec(cascade=False, choose_on=500), out=None
+    )
     choice = wrapped.choice.as_method(wrapped.levels)
     return {
         "scales": list(choice.scales),
@@ -152,17 +155,22 @@ def chosen_levels(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def figures() -> None:
-    """Accuracy against size of each packed network, on test images that it was not trained on, and its card."""
+    """Accuracy against size of each packed network, on test images not trained on, and its card."""
     rows = {}
     for name in list_pretrained():
         source = SAMPLES[PACKED[name].samples][0]
-        audited = audit(f"{name}@pretrained", source, selection=ImageSelection(count=TEST_IMAGES)).only
+        audited = audit(
+            f"{name}@pretrained",
+            source,
+            AuditSpec(scales=SCALES),
+            selection=ImageSelection(count=TEST_IMAGES),
+        ).only
         curve = audited.curve
         rows[name] = {
             "recipe": f"recipes/{PACKED[name].run}.yaml",
             "test_images": len(curve.labels),
             "accuracy": {f"{scale:g}": curve.accuracy(scale) for scale in curve.scales},
-            "interval": {f"{scale:g}": curve.interval("top1", scale) for scale in curve.scales},
+            "interval": {f"{scale:g}": curve.interval(scale) for scale in curve.scales},
             "parameters": audited.cost.parameters,
             "multiplications": audited.cost.multiplications,
         }
@@ -191,8 +199,8 @@ def write_card(name: str, row: dict[str, Any]) -> None:
     card += f"""
 ## Figures
 
-Right answers in per cent by the size of the thing (1: as in the data set), on {row["test_images"]} images of the
-official test part; trained by `{row["recipe"]}`, one seed; `python -m benchmarks.pretrained figures`:
+Right answers in per cent by the size of the thing (1: as in the data set), on {row["test_images"]} images of
+the official test part; trained by `{row["recipe"]}`, one seed; `python -m benchmarks.pretrained figures`:
 
 | size | {sizes} |
 | --- |{" ---: |" * len(row["accuracy"])}
@@ -200,8 +208,8 @@ official test part; trained by `{row["recipe"]}`, one seed; `python -m benchmark
 
 ## Limits
 
-{packed.licence} Numbers of matrices and filters are stored in half precision. A net for examples, comparisons and
-lessons: do not rest decisions on it.
+{packed.licence} Numbers of matrices and filters are stored in half precision. A net for examples, comparisons
+and teaching: do not rest decisions on it.
 """
     write_atomically(file.with_suffix(".md"), card)
 
@@ -210,7 +218,9 @@ def main() -> None:
     """The step that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", choices=("samples", "pack", "figures"))
-    parser.add_argument("names", nargs="*", help="networks to pack; default: all whose runs are there")
+    parser.add_argument(
+        "names", nargs="*", help="networks to pack; default: all whose runs are there"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     if arguments.step == "samples":

@@ -103,7 +103,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "nearfar": "auditing counting data functional kernels layers models pyramid classifiers deploy "
-        "training",
+        "pretrained training",
         "nearfar.auditing": "audit",
         "nearfar.counting": "count",
         "nearfar.data": "DataSpec ScaleProtocol",

@@ -53,7 +53,8 @@ def load_classifier(
                                   (``nearfar[transformers]``); also ``hf:OWNER/NAME@REVISION``
     ``NAME@FILE``                 a network by name with somebody's weights (``.safetensors``, or
                                   a pickle of tensors, of which nothing is run)
-    ``NAME@pretrained``           with the weights that timm or torchvision publish
+    ``NAME@pretrained``           with the weights that timm or torchvision publish, or that come with
+                                  nearfar (:func:`nearfar.pretrained.list_pretrained`)
     ``NAME``                      with random weights (seed 0)
     ``package.module:attribute``  a network or a function in Python
     an ``nn.Module``, a function  itself

@@ -58,8 +58,10 @@ def from_network(
             otherwise.
     """
     cfg, figures, size = _published(network), options.normalisation(), options.size
-    if figures is None and cfg and (
-        has_shipped_weights(cfg) or not is_ours(cfg.get("architecture"))
+    if (
+        figures is None
+        and cfg
+        and (has_shipped_weights(cfg) or not is_ours(cfg.get("architecture")))
     ):
         figures = Normalisation(tuple(cfg["mean"]), tuple(cfg["std"]))
     if isinstance(network, Normalised) and figures is not None:

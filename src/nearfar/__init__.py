@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nearfar.classifiers import load_classifier
     from nearfar.counting import count
     from nearfar.data import DataSpec, ScaleProtocol
+    from nearfar.deploy.benchmark import benchmark
     from nearfar.deploy.convert import convert
     from nearfar.deploy.export import export
     from nearfar.deploy.hub import from_pretrained, push_to_hub, save_pretrained
@@ -78,6 +79,7 @@ __all__ = [
     "WSMSNet",
     "__version__",
     "audit",
+    "benchmark",
     "convert",
     "count",
     "create_model",
@@ -115,7 +117,7 @@ __getattr__, __dir__ = lazy_names(
         "nearfar.pyramid": "Pyramid",
         "nearfar.classifiers": "load_classifier",
         "nearfar.scale_sets": "scales",
-        "nearfar.deploy": "convert export from_pretrained predict push_to_hub save_pretrained wrap",
+        "nearfar.deploy": "benchmark convert export from_pretrained predict push_to_hub save_pretrained wrap",
         "nearfar.training": "FitSpec ModelSpec TrainerSpec load_checkpoint train",
     },
 )

@@ -380,3 +380,24 @@ def test_answers_differ_by_their_share():
         else:
             with pytest.raises(DifferentError, match="differ by"):
                 checked(network, answer, input_spec, Openness(image=False), 1e-3)
+
+
+def test_what_is_exported_as_a_program_opens_again(tmp_path):
+    """Its windows' positions are sizes that are no whole numbers."""
+    path = tmp_path / "zoom.pt2"
+    export("zoom_digit@pretrained", path)
+    images = torch.rand(2, 1, 28, 28)
+    expected = load_classifier("zoom_digit@pretrained").predict(images)
+    torch.testing.assert_close(
+        load_classifier(path).predict(images), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_program_that_would_not_be_opened_is_not_written(tmp_path, monkeypatch):
+    def refuse(path):
+        raise InputError(f"{path} is not read")
+
+    monkeypatch.setattr("nearfar.deploy.formats.check_program", refuse)
+    with pytest.raises(InputError, match="is not read"):
+        export(Small(), tmp_path / "small.pt2", size=16)
+    assert list(tmp_path.iterdir()) == []

@@ -36,6 +36,8 @@ _FUNCTIONS = frozenset(  # a list of them would take fifty lines
     CeilToInt FloorToInt TruncToInt TruncToFloat RoundToInt RoundDecimal ToFloat LShift RShift
     IsNonOverlappingAndDenseIndicator BitwiseFn_bitwise_and BitwiseFn_bitwise_or MaxFn MinFn""".split()  # noqa: SIM905
 )
+#: Strings in them: a size's name, or a number that is no whole one.
+_STRING = re.compile(r"[A-Za-z]\w{0,40}|-?\d{1,40}(\.\d{0,40})?(e[+-]?\d{1,3})?")
 _NAME = re.compile(r"[A-Za-z]\w{0,40}")
 #: Files of a program that hold pickles of objects.
 _OBJECTS = ("custom_obj", "opaque_obj")
@@ -129,7 +131,7 @@ def _check_expression(text: Any) -> None:
                 node.id in _FUNCTIONS if id(node) in functions else bool(_NAME.fullmatch(node.id))
             )
         elif isinstance(node, ast.Constant):
-            allowed = not isinstance(node.value, str) or bool(_NAME.fullmatch(node.value))
+            allowed = not isinstance(node.value, str) or bool(_STRING.fullmatch(node.value))
             allowed = allowed and isinstance(node.value, (bool, int, float, str))
         else:
             allowed = isinstance(node, _SYNTAX) and (

@@ -27,6 +27,7 @@ COMMANDS = {
     "convert": "Make a trained network scale-aware, and hold it against what it was.",
     "wrap": "Put a trained network over several sizes, without training, within a budget.",
     "export": "Write a net as ONNX or a torch.export program, checked against the original.",
+    "benchmark": "Run a net in PyTorch, compiled and exported; compare speed, memory and answers.",
     "predict": "Ask a net, or an exported file, about images.",
     "reproduce": "Run one of the papers' comparisons and set our figures beside theirs.",
     "count": "Count a network layer by layer: units, connections, weights, receptive fields.",
@@ -49,6 +50,7 @@ start here:
   nearfar convert runs/digits_si/weights.safetensors antialias --recalibrate
   nearfar wrap runs/digits_plain/weights.safetensors --budget 1.5
   nearfar export runs/digits_si/weights.safetensors --out digits.onnx
+  nearfar benchmark digits.onnx --data digits
   nearfar predict digits.onnx photos/
   nearfar reproduce mnist-scale --fast
   nearfar count resnet50

@@ -1,5 +1,6 @@
 """Classifiers leave the house: converted, exported, asked about images, put on the hub."""
 
+from nearfar.deploy.benchmark import Benchmark, RuntimeFigures, benchmark
 from nearfar.deploy.conversion_result import ConvertResult
 from nearfar.deploy.conversion_settings import CheckSpec, FinetuneSpec
 from nearfar.deploy.convert import convert
@@ -12,14 +13,17 @@ from nearfar.deploy.wrap_result import WrapResult
 from nearfar.deploy.wrap_spec import WrapSpec
 
 __all__ = [
+    "Benchmark",
     "CheckSpec",
     "ConvertResult",
     "ExportResult",
     "FinetuneSpec",
     "HubClassifier",
     "Prediction",
+    "RuntimeFigures",
     "WrapResult",
     "WrapSpec",
+    "benchmark",
     "convert",
     "export",
     "export_looks",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from nearfar.classifiers.exported_files import ONNX_SPEC_KEY, PROGRAM_SPEC_KEY, input_spec_path
+from nearfar.classifiers.program_check import check_program
 from nearfar.deploy.capture import Openness, quietly
 from nearfar.errors import InputError
 from nearfar.records import parse_json
@@ -53,6 +54,7 @@ class _Program:
         torch.export.save(program, str(path), extra_files={PROGRAM_SPEC_KEY: input_spec})
 
     def run(self, path: Path) -> Callable[[Tensor], Tensor]:
+        check_program(path)  # what would be refused when it is opened is not written
         with quietly():
             return torch.export.load(str(path)).module()
 

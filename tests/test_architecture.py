@@ -9,7 +9,7 @@ import pytest
 
 ORDER = [
     {"errors", "version", "progress", "reference", "_lazy", "_timm_names"},
-    {"scale_sets", "atomic", "provenance", "records", "pretrained"},
+    {"scale_sets", "atomic", "provenance", "records", "pretrained", "peers"},
     {"grid"},
     {"symbolic_sizes"},
     {"resampling"},

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         list_models,
         load_weights,
     )
+    from nearfar.peers import joined_peers
     from nearfar.pyramid import Pyramid
     from nearfar.scale_sets import scales
     from nearfar.training import FitSpec, ModelSpec, TrainerSpec, load_checkpoint
@@ -86,6 +87,7 @@ __all__ = [
     "export",
     "from_pretrained",
     "functional",
+    "joined_peers",
     "list_models",
     "load_checkpoint",
     "load_classifier",
@@ -114,6 +116,7 @@ __getattr__, __dir__ = lazy_names(
         "nearfar.layers": "PyramidConv2d ScaleConv2d ScalePool SIConv2d DilatedScaleConv2d DiscoConv2d "
         "GaussianDerivativeConv2d GaussianScaleSpace RieszConv2d SiCNNConv2d SteerableConv2d",
         "nearfar.models": "FCN Ensemble HierarchicalNet WSMSNet create_model list_models load_weights",
+        "nearfar.peers": "joined_peers",
         "nearfar.pyramid": "Pyramid",
         "nearfar.classifiers": "load_classifier",
         "nearfar.scale_sets": "scales",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +67,10 @@ class ScaleCurve:
     axis: AxisWords = ZOOM
     reference_point: float | None = None
     members: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was recorded; what was computed from it is not sent to other processes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def reference(self) -> float:
@@ -308,6 +312,13 @@ class CurveRecorder:
         shape = (len(self.scales), len(labels))
         self._predictions = torch.full(shape, NO_PREDICTION, dtype=torch.int64)
         self._columns: dict[str, Tensor] = {}
+        logits = torch.zeros(1, num_classes)
+        for figure in self._figures:
+            assert figure.measure is not None, "chosen so"
+            is_share = figure.measure(logits, labels[:1]).dtype == torch.bool
+            self._columns[figure.name] = torch.zeros(
+                shape, dtype=torch.bool if is_share else torch.float32
+            )
 
     def add(self, row: int, start: int, logits: Tensor) -> None:
         """Records the logits ``[B, K]`` of images ``start`` to ``start + B`` at ``scales[row]``."""
@@ -317,16 +328,17 @@ class CurveRecorder:
         self._predictions[row, images] = predictions
         for figure in self._figures:
             assert figure.measure is not None, "chosen so"
-            values = figure.measure(logits, self.labels[images])
-            if figure.name not in self._columns:
-                dtype = torch.bool if values.dtype == torch.bool else torch.float32
-                self._columns[figure.name] = torch.zeros(self._predictions.shape, dtype=dtype)
-            self._columns[figure.name][row, images] = values
+            self._columns[figure.name][row, images] = figure.measure(logits, self.labels[images])
 
-    def accuracy(self, row: int, stop: int) -> float:
-        """Share of right predictions among the first ``stop`` images at ``scales[row]``."""
-        right = self._predictions[row, :stop] == self.labels[:stop]
-        return int(right.sum()) / max(1, stop)
+    @property
+    def records(self) -> dict[str, Tensor]:
+        """What was recorded, ``[S, N]`` each, by name; writing into them changes it."""
+        return {"predictions": self._predictions, **self._columns}
+
+    def accuracy(self, row: int, answered: Tensor) -> float:
+        """Share of right predictions at ``scales[row]`` among the images ``[N]`` that were answered."""
+        right = (self._predictions[row] == self.labels) & answered
+        return int(right.sum()) / max(1, int(answered.sum()))
 
     def curve(self) -> ScaleCurve:
         """The curve of all that was recorded."""

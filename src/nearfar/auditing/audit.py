@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nearfar.atomic import write_atomically
+from nearfar.auditing.accuracy import ScaleCurve
 from nearfar.auditing.advice import advise
 from nearfar.auditing.audit_spec import AuditSpec, ImageSelection
 from nearfar.auditing.audited_images import AuditedImages, Data
@@ -19,6 +20,7 @@ from nearfar.auditing.axes import axis_of
 from nearfar.auditing.cost import peak_memory, time_batches
 from nearfar.auditing.failures import find_failures
 from nearfar.auditing.findings import audit_findings
+from nearfar.auditing.finished_batches import remove_batches
 from nearfar.auditing.gate import judge, read_requirements
 from nearfar.auditing.layers import check_layers
 from nearfar.auditing.notes import common_notes
@@ -29,6 +31,7 @@ from nearfar.auditing.work import AuditWork
 from nearfar.classifiers import InputOptions
 from nearfar.data.unreadable import listing_skipped
 from nearfar.errors import InputError
+from nearfar.peers import ALONE, Peers
 from nearfar.progress import Progress, silent
 from nearfar.provenance import machine, today
 from nearfar.version import versions
@@ -48,6 +51,7 @@ def audit(
     baseline: str | None = None,
     require: tuple[str, ...] = (),
     out: Path | str | None = None,
+    peers: Peers = ALONE,
     progress: Progress = silent,
 ) -> Audit:
     """Measures how classifiers' predictions change with size, and says what to do about it.
@@ -70,6 +74,8 @@ def audit(
         require: what figures must be, as top1@0.5>=0.80, band_low<=0.6, loss@1<=0.02 (against the baseline)
             or NAME:flips@2<0.1; without a name it is required of every model but the baseline.
         out: folder for audit.json, report.html and, where images are left out, audit-skipped.csv.
+        peers: the processes that share the images (:func:`nearfar.joined_peers`); each calls this alike, the
+            first writes, and all get the same result.
         progress: called after each batch.
 
     Raises:
@@ -95,33 +101,38 @@ def audit(
     if points is None:
         points = axis.points(audited_models, images)
         requirements = read_requirements(require, classes, base, points)
-    work = AuditWork(progress, audited_models, images, axis, points, spec)
-    results = _measure(work)
-    curves = {name: result.curve for name, result in results.items()}
-    outcome = Audit(
-        results,
-        base,
-        audit_findings(results, base, spec.max_loss),
-        spec.max_loss,
-        {"command": command, **versions(), "machine": machine(), "date": today()},
-        judge(requirements, curves, base, spec.max_loss),
-        points.bounds,
-        advise(results, spec.max_loss, points.bounds),
-    )
-    if files is not None:
-        _write(outcome, *files)
-    return outcome
+    folder = None if out is None else Path(out)
+    work = AuditWork(progress, audited_models, images, axis, points, spec, peers, folder)
+    curves = work.predict()
+
+    def rest() -> Audit:
+        results = _measure(work, curves)
+        outcome = Audit(
+            results,
+            base,
+            audit_findings(results, base, spec.max_loss),
+            spec.max_loss,
+            {"command": command, **versions(), "machine": machine(), "date": today()},
+            judge(requirements, curves, base, spec.max_loss),
+            points.bounds,
+            advise(results, spec.max_loss, points.bounds),
+        )
+        if files is not None:
+            _write(outcome, *files)
+        return outcome
+
+    return peers.of_first(rest)
 
 
 def _write(outcome: Audit, figures: Path, page: Path) -> None:
     write_atomically(figures, json.dumps(outcome.as_dict(), indent=2, ensure_ascii=False) + "\n")
     write_atomically(page, render_audit(outcome))
+    remove_batches(figures.parent)
 
 
-def _measure(work: AuditWork) -> dict[str, AuditResult]:
-    """All figures of every model."""
+def _measure(work: AuditWork, curves: Mapping[str, ScaleCurve]) -> dict[str, AuditResult]:
+    """All figures of every model, whose predictions are there."""
     images, points, axis = work.images, work.points, work.axis
-    curves = work.predict()
     seconds, memory, batch = _timed(work.models, images, work.batch_size)
     results = {}
     for model in work.models:

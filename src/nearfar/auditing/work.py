@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -17,6 +18,7 @@ from nearfar.auditing.layers import MOST_IMAGES, layer_scales, score_layers
 from nearfar.auditing.predictions import predict_all
 from nearfar.auditing.result import Flips, LayerScores
 from nearfar.data.splits import stratified_order
+from nearfar.peers import ALONE, Peers
 from nearfar.progress import Progress, Step
 
 __all__ = ["AuditWork"]
@@ -34,6 +36,8 @@ class AuditWork:
         axis: what changes from point to point.
         points: of the axis.
         spec: what is measured.
+        peers: the processes that share the predictions.
+        folder: where they lie until the audit is written.
     """
 
     def __init__(
@@ -44,7 +48,10 @@ class AuditWork:
         axis: AuditAxis,
         points: AuditPoints,
         spec: AuditSpec,
+        peers: Peers = ALONE,
+        folder: Path | None = None,
     ) -> None:
+        self._spec, self._peers, self._folder = spec, peers, folder
         self.models, self.images, self.axis, self.points = models, images, axis, points
         self.batch_size = spec.batch_size
         self._progress = progress
@@ -57,6 +64,7 @@ class AuditWork:
         self._layers = spec.layers
         self._done = 0
         predictions = len(images) * len(points.asked_at)
+        self._predictions = len(models) * predictions
         self._flip_steps = most_predictions(len(self._flipped), *self._ends) if flips else 0
         has_layers = spec.layers is not False and spec.layers != ()
         per_layer = len(self._layered) * (1 + 2 * len(layer_scales(points.values)))
@@ -67,13 +75,21 @@ class AuditWork:
     def predict(self) -> dict[str, ScaleCurve]:
         """All predictions."""
         where = "at every scale" if self.axis.zooms else f"along {self.points.words.name}"
+
+        def answered(count: int, note: str) -> None:
+            # What the others have done is estimated by what is done here.
+            self._report(f"predicting {where}", min(count, self._predictions - self._done), note)
+
         return predict_all(
             self.models,
             self.images,
             self.axis,
             self.points,
             self.batch_size,
-            lambda count, note: self._report(f"predicting {where}", count, note),
+            answered,
+            self._peers,
+            self._folder,
+            self._spec,
         )
 
     def flips(self, model: AuditedModel) -> Flips | None:

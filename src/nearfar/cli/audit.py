@@ -15,6 +15,7 @@ from nearfar.classifiers import Answers, InputOptions
 from nearfar.cli.display import console, shown_progress
 from nearfar.cli.parsing import parse_call
 from nearfar.data.preprocess import Background
+from nearfar.peers import joined_peers
 
 EXAMPLES = """\
   nearfar audit runs/digits_si/weights.safetensors
@@ -124,10 +125,14 @@ def audit(
 
 
 def run(arguments: list[str]) -> int:
-    """Parses, runs, shows; returns 1 where a requirement is not met."""
+    """Parses, runs, shows; returns 1 where a requirement is not met. Of several processes the first shows."""
     options = audit(**parse_call(audit, arguments, EXAMPLES, positional=True))
-    with shown_progress() as progress:
-        outcome = nearfar.auditing.audit(**options, progress=progress)
+    with joined_peers() as peers:
+        if peers.rank:
+            nearfar.auditing.audit(**options, peers=peers)
+            return 0
+        with shown_progress() as progress:
+            outcome = nearfar.auditing.audit(**options, peers=peers, progress=progress)
     _show(outcome)
     _next(options["out"], outcome)
     return 0 if outcome.passed else 1

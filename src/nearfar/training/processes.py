@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
 from nearfar.errors import InputError, first_line
+from nearfar.peers import lost_peer
 from nearfar.progress import Progress, quiet_lightning
 from nearfar.training.specs import TrainerSpec
 
@@ -32,10 +32,6 @@ __all__ = ["ProcessInfo", "find_process", "launch", "peer_fault", "strategy_of"]
 
 #: What the names of launched processes begin with.
 _NAME = "training process"
-#: What gloo and NCCL say of others that are gone or silent.
-_PEER = re.compile(
-    r"[Tt]imed out|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Tt]imeout", re.ASCII
-)
 _DDP = {"auto": False, "ddp": False, "ddp_find_unused_parameters_true": True}
 
 
@@ -127,7 +123,7 @@ def peer_fault(fault: RuntimeError, spec: TrainerSpec) -> InputError | None:
         fault: as a collective operation raised it.
         spec: of the run.
     """
-    if not isinstance(fault, distributed.DistError) and not _PEER.search(str(fault)):
+    if not lost_peer(fault):
         return None
     return InputError(
         f"another process of this run has ended, or did not answer within {spec.peer_timeout} s "

@@ -48,11 +48,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-cifar = pytest.mark.skipif(
-    "hierarchical_resnet20_cifar" not in NAMES, reason="CIFAR weights to come"
-)
-
-
 def test_there_are_the_promised_ones_in_six_megabytes():
     assert set(NAMES) <= set(RIGHT_AT_LEAST)
     files = [pretrained_file(name) for name in NAMES]
@@ -105,7 +100,6 @@ def test_without_pretrained_the_weights_are_random():
     assert load_classifier(create_model("resnet20_cifar")).module.__class__.__name__ != "Normalised"
 
 
-@cifar
 def test_its_levels_can_be_others():
     net = create_model("hierarchical_resnet20_cifar", pretrained=True, scales=(0.5, 1.0))
     assert net.scales == (0.5, 1.0)
@@ -115,13 +109,12 @@ def test_its_levels_can_be_others():
     assert default.window == options["window"]
 
 
-@cifar
 def test_the_scale_aware_twin_holds_where_the_plain_net_falls():
     twins = ["resnet20_cifar@pretrained", "hierarchical_resnet20_cifar@pretrained"]
-    result = nearfar.audit(twins, "sample_cifar10", AuditSpec(scales=(0.5, 1.0, 2.0))).result
-    plain, aware = (model.curve.accuracy for model in result.models)
-    assert aware[0] > plain[0] + 0.1
-    assert aware[2] > plain[2] + 0.2
+    audited = nearfar.audit(twins, "sample_cifar10", AuditSpec(scales=(0.5, 1.0, 2.0), flips=0))
+    plain, aware = (model.curve for model in audited.results.values())
+    assert aware.accuracy(0.5) > plain.accuracy(0.5) + 0.1
+    assert aware.accuracy(2.0) > plain.accuracy(2.0) + 0.2
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,9 @@ def test_missing_files_are_named(tmp_path):
         "mnist_scale",
         "mnist_large_scale/NAME",
         "stir_digits/NAME",
+        "sample_cifar10",
+        "sample_digits",
+        "sample_tiny",
         "folder",
         "stream_folder",
         "unlabelled",
@@ -296,8 +299,9 @@ def test_names_that_a_program_registers_are_listed_with_the_others():
         register_source("stripes")(digits_source)
         register_source("plain/")(lambda root, rest: load_source(rest))
         assert len(ScaleDataModule(DataSpec("plain/stripes")).class_names) == 10
-        # Published datasets first, then those whose images are anybody's.
-        assert list_sources()[8:12] == ["stir_digits/NAME", "stripes", "plain/NAME", "folder"]
+        # Data sets with a name first, then those whose images are anybody's.
+        assert list_sources()[11:14] == ["sample_tiny", "stripes", "plain/NAME"]
+        assert list_sources()[14] == "folder"
         with pytest.raises(InputError, match="stripes, plain/NAME, folder, .*, hfds/NAME$"):
             load_source("stripe")
         with pytest.raises(InputError, match="named 'stripes' is registered already"):

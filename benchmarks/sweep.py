@@ -29,7 +29,7 @@ from nearfar.provenance import machine, today
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "results" / "sweep.json", ROOT / "docs" / "sweep.md"
-LIMIT_S = 900
+LIMIT_S = 3600
 
 #: One small network of each module of timm's (1.0.31), the cheapest first.
 FAMILIES = """

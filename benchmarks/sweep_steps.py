@@ -25,6 +25,7 @@ from nearfar.classifiers import Classifier
 from nearfar.conversion import convert_network, list_methods, method_class
 from nearfar.counting import count
 from nearfar.data import LabelledImages
+from nearfar.models.torchvision_nets import has_fixed_side
 from nearfar.errors import InputError, first_line
 from nearfar.models.modes import evaluating
 
@@ -32,16 +33,18 @@ STEPS = ("open", "predict", "count", "audit", *(f"convert {m}" for m in list_met
 #: How far logits may lie apart, as a share of the largest: sums in another order.
 TOLERANCE = 1e-4
 #: Of torchvision's networks of more operations than this, those that take any size see smaller images.
-LARGE_GFLOPS, SMALL_SIDE = 4.0, 96
+LARGE_GFLOPS, SMALL_SIDE, VIT_SIDE = 4.0, 96, 224
 SCALES = (0.5, 1.0, 2.0)
 
 
 def side_of(name: str) -> int | None:
     """The side of images for large networks that take any; ``None`` for the published one."""
     bare = name.removeprefix("torchvision/")
-    if bare == name or "vit" in bare:
+    if bare == name:
         return None
     weights = torchvision.models.get_model_weights(bare).DEFAULT
+    if "vit" in bare:
+        return VIT_SIDE if weights.transforms().crop_size[0] > VIT_SIDE else None
     return SMALL_SIDE if weights.meta["_ops"] > LARGE_GFLOPS else None
 
 
@@ -53,11 +56,12 @@ def plain_network(name: str) -> tuple[nn.Module, Callable[[Image.Image], Tensor]
         network = timm.create_model(name)
         config = resolve_data_config({}, model=network)
         return network.eval(), create_transform(**config, is_training=False)
-    network = torchvision.models.get_model(bare, weights=None)
     transform = torchvision.models.get_model_weights(bare).DEFAULT.transforms()
     if side := side_of(name):
         resize = round(side * transform.resize_size[0] / transform.crop_size[0])
         transform.crop_size, transform.resize_size = [side], [resize]
+    fixed = {"image_size": transform.crop_size[0]} if has_fixed_side(bare) else {}
+    network = torchvision.models.get_model(bare, weights=None, **fixed)
     return network.eval(), transform
 
 

@@ -303,3 +303,38 @@ def test_the_number_of_classes_of_a_torchvision_net_is_in_its_file(name, tmp_pat
     opened = load_classifier(f"torchvision/{name}@{tmp_path / 'w.pth'}")
     assert opened.input_spec.num_classes == 7
     assert opened.module.network.state_dict().keys() == network.state_dict().keys()
+
+
+def small_transformer(image_size=224, num_classes=5):
+    return torchvision.models.VisionTransformer(
+        image_size, 14, 1, 2, 8, 16, num_classes=num_classes
+    )
+
+
+def test_a_torchvision_transformer_is_built_for_its_weights_side(monkeypatch):
+    """vit_h_14's published weights take 518 pixels; its builder makes 224 where nobody says."""
+    monkeypatch.setattr(
+        torchvision.models, "get_model", lambda name, weights, **o: small_transformer(**o)
+    )
+    images = torch.rand(1, 3, 518, 518)
+    opened = load_classifier("torchvision/vit_h_14")
+    assert opened.input_spec.protocol.canvas_size == (518, 518)
+    assert opened.predict(images).shape == (1, 5)
+    smaller = load_classifier("torchvision/vit_h_14", size=28)
+    assert smaller.input_spec.protocol.canvas_size == (28, 28)
+    assert smaller.predict(images[..., :28, :28]).shape == (1, 5)
+
+
+@pytest.mark.parametrize("side", [56, 224])
+def test_the_side_of_a_transformer_trained_elsewhere_is_in_its_file(side, monkeypatch, tmp_path):
+    network = small_transformer(side, 7).eval()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    monkeypatch.setattr(
+        torchvision.models, "get_model", lambda name, weights, **o: small_transformer(**o)
+    )
+    opened = load_classifier(
+        f"torchvision/vit_h_14@{tmp_path / 'w.pth'}", mean=(0,) * 3, std=(1,) * 3
+    )
+    assert opened.input_spec.protocol.canvas_size == (side, side)
+    images = torch.rand(2, 3, side, side)
+    assert torch.allclose(opened.predict(images), network(images), atol=1e-5)

@@ -20,7 +20,7 @@ from nearfar.data import Normalisation, Normalised, ScaleProtocol
 from nearfar.errors import InputError
 from nearfar.models import has_shipped_weights, is_ours
 from nearfar.models.torchvision_nets import PREFIX as TORCHVISION
-from nearfar.models.torchvision_nets import is_torchvision
+from nearfar.models.torchvision_nets import has_fixed_side, is_torchvision, trained_side
 from nearfar.pretrained import pretrained_file
 from nearfar.training import ModelSpec, load_checkpoint, make_network
 
@@ -157,13 +157,19 @@ def from_name(name: str, weights: str | None, options: InputOptions) -> Classifi
     if certain and bare in _OWN_NORMALISATION:
         # torchvision's builder does so where it fetches the weights itself.
         spec = dataclasses.replace(spec, options={"transform_input": True})
+    side = options.size
+    if entry is not None and has_fixed_side(bare):
+        if side is None and weights is not None and not certain:
+            side = trained_side(bare, Path(weights))
+        side = side or entry.transforms().crop_size[0]
+        spec = dataclasses.replace(spec, options={"image_size": side})
     with isolate_rng():
         torch.manual_seed(0)
         network = make_network(spec, num_classes)
     protocol, assumed, protocol_at = None, "", None
     if entry is not None:
         protocol_at = partial(_torchvision_at, entry)
-        protocol, published = of_torchvision(entry, options.size)
+        protocol, published = of_torchvision(entry, side)
         if figures is None:
             options = dataclasses.replace(options, mean=published.mean, std=published.std)
         if weights is not None and not certain:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import math
+from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import nn
 
 from nearfar.errors import InputError
+from nearfar.models.weights import read_weights
 
-__all__ = ["PREFIX", "check_torchvision_name", "create_torchvision", "is_torchvision"]
+__all__ = [
+    "PREFIX",
+    "check_torchvision_name",
+    "create_torchvision",
+    "has_fixed_side",
+    "is_torchvision",
+    "trained_side",
+]
 
 #: What names of torchvision's networks begin with.
 PREFIX = "torchvision/"
@@ -72,3 +83,32 @@ def create_torchvision(
     except (TypeError, ValueError, OSError, RuntimeError) as cause:
         raise InputError(f"{name} cannot be built with {options}: {cause}") from cause
     return network
+
+
+def has_fixed_side(bare: str) -> bool:
+    """Whether a network is built for images of one side (``image_size``), as vision transformers are.
+
+    Args:
+        bare: the name without ``torchvision/``.
+    """
+    return bare.startswith("vit_")
+
+
+def trained_side(bare: str, file: Path) -> int | None:
+    """The side of the images for which a network with a fixed one was trained.
+
+    Args:
+        bare: the name without ``torchvision/``.
+        file: with its weights.
+
+    Returns:
+        ``None`` where the file does not hold an embedding of positions.
+    """
+    with torch.device("meta"):
+        network = torchvision.models.get_model(bare, weights=None)
+    positions = read_weights(network, file).get("encoder.pos_embedding")
+    if positions is None or positions.dim() != 3:
+        return None
+    # One position is the class token's, the others are the patches' of a square image.
+    side: int = math.isqrt(positions.shape[1] - 1) * network.patch_size
+    return side or None

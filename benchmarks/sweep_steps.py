@@ -25,9 +25,9 @@ from nearfar.classifiers import Classifier
 from nearfar.conversion import convert_network, list_methods, method_class
 from nearfar.counting import count
 from nearfar.data import LabelledImages
-from nearfar.models.torchvision_nets import has_fixed_side
 from nearfar.errors import InputError, first_line
 from nearfar.models.modes import evaluating
+from nearfar.models.torchvision_nets import has_fixed_side
 
 STEPS = ("open", "predict", "count", "audit", *(f"convert {m}" for m in list_methods()), "export")
 #: How far logits may lie apart, as a share of the largest: sums in another order.
